@@ -1,0 +1,77 @@
+"""Rows in shards: `NNNNN.safetensors` files of consecutive rows, each of which can prove itself.
+
+A shard's header carries the fingerprint of the artifact that it belongs to and the sha256 of its own tensors.
+So a run that was killed between shards keeps those that are whole and belong to it, and makes the rest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from antar.core.atomic import write_safetensors
+from antar.core.errors import UserError
+
+
+def shard_name(shard: int) -> str:
+    return f"{shard:05d}.safetensors"
+
+
+def shard_rows(n_rows: int, rows_per_shard: int) -> list[range]:
+    """Consecutive row ranges, the last one shorter. Independent of how many workers make them."""
+    return [range(lo, min(lo + rows_per_shard, n_rows)) for lo in range(0, n_rows, rows_per_shard)]
+
+
+def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        array = np.ascontiguousarray(tensors[name])
+        digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def write_shard(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
+    write_safetensors(path, tensors, {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)})
+
+
+def read_shard(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            return {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (FileNotFoundError, SafetensorError) as error:
+        raise UserError(f"{path}: expected a whole shard, found {error}; run the study again to remake it") from error
+
+
+def shard_is_whole(path: Path, fingerprint: str) -> bool:
+    """True when the file at `path` belongs to `fingerprint` and its tensors have the checksum that it states."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            stated = handle.metadata() or {}
+            if stated.get("fingerprint") != fingerprint:
+                return False
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, json.JSONDecodeError, OSError):
+        return False
+    return stated.get("sha256") == tensors_sha256(tensors)
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """The shards of a complete artifact, in row order."""
+    return sorted(folder.glob("[0-9][0-9][0-9][0-9][0-9].safetensors"))
+
+
+def read_rows(folder: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """All rows of a sharded artifact, concatenated: name → `[n_rows, ...]`."""
+    paths = shard_paths(folder)
+    if not paths:
+        raise UserError(f"{folder}: expected shards, found none; run the study up to this stage first")
+    shards = [read_shard(path) for path in paths]
+    return {name: np.concatenate([shard[name] for shard in shards]) for name in names}
