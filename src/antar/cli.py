@@ -1,0 +1,195 @@
+"""The command line: parse, call the pipeline, print. No logic.
+
+A `UserError` is one line on standard error and exit code 2. Ctrl-C is one line and exit code 130; what was
+complete by then stays.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from antar.core.errors import UserError
+
+app = typer.Typer(
+    name="antar",
+    help="Compare two checkpoints of one language model from the inside, on labelled texts.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", metavar="STUDY")]
+RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.", metavar="RUN")]
+Runs = Annotated[Path, typer.Option(help="Where run folders are kept.", metavar="DIR")]
+Force = Annotated[bool, typer.Option("--force", help="Make it again even where it is fresh.")]
+FromFolder = Annotated[
+    Path | None,
+    typer.Option(help="Read the hub's files from this folder, where they were put by hand.", metavar="DIR"),
+]
+STAGES = "Stages"
+RUNS = Path("runs")
+
+
+@app.command()
+def run(
+    study: StudyFile,
+    until: Annotated[str | None, typer.Option(help="Stop after this stage.", metavar="STAGE")] = None,
+    force: Annotated[
+        str | None, typer.Option(help="Make this stage again even where fresh.", metavar="STAGE")
+    ] = None,
+    from_folder: FromFolder = None,
+    runs: Runs = RUNS,
+) -> None:
+    """Run a study: every stage in order. What is fresh is skipped; a killed run goes on where it stopped."""
+    from antar import pipeline, tables
+
+    context = pipeline.open_study(study, runs, from_folder=from_folder)
+    pipeline.run_study(context, until=until, force=force)
+    if until in (None, "measure", "report"):
+        tables.show_criteria(context.folder)
+    if until in (None, "report"):
+        typer.echo(f"report: {context.folder / 'report' / 'index.html'}")
+
+
+@app.command()
+def plan(study: StudyFile, from_folder: FromFolder = None, runs: Runs = RUNS) -> None:
+    """Say what a run would do and cost: fresh or stale and why, disk, memory, tokens, LLM calls. Runs nothing."""
+    from antar import pipeline, tables
+    from antar.stages.costs import estimate_costs
+
+    context = pipeline.open_study(study, runs, from_folder=from_folder)
+    tables.show_plan(pipeline.plan_study(context), estimate_costs(context), pipeline.free_bytes(context.folder))
+
+
+def _one_stage(name: str, study: Path, runs: Path, force: bool, from_folder: Path | None = None) -> None:
+    from antar import pipeline
+
+    context = pipeline.open_study(study, runs, from_folder=from_folder)
+    pipeline.run_study(context, only=name, force=name if force else None)
+
+
+@app.command(rich_help_panel=STAGES)
+def organism(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Make the model pair with a planted difference (for studies that name one)."""
+    _one_stage("organism", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def corpus(study: StudyFile, from_folder: FromFolder = None, force: Force = False, runs: Runs = RUNS) -> None:
+    """Load, clean, sample and split the texts."""
+    _one_stage("corpus", study, runs, force, from_folder)
+
+
+@app.command(rich_help_panel=STAGES)
+def extract(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Read the activations of every side at every layer."""
+    _one_stage("extract", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def train(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Train the dictionaries."""
+    _one_stage("train", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def features(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Encode all texts; find live features and their top examples."""
+    _one_stage("features", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def interpret(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Label features, validate the labels, predict from them."""
+    _one_stage("interpret", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def measure(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Contrasts, nulls and the seven criteria."""
+    _one_stage("measure", study, runs, force)
+
+
+@app.command(rich_help_panel=STAGES)
+def report(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+    """Write the report and its figures."""
+    _one_stage("report", study, runs, force)
+
+
+@app.command()
+def show(
+    run: RunFolder,
+    top: Annotated[int, typer.Option(help="How many features of each contrast.", min=1)] = 5,
+) -> None:
+    """Print a run's criteria and top features."""
+    from antar import tables
+
+    tables.show_criteria(run)
+    tables.show_top_features(run, top)
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The study file to write.")] = Path("study.yaml"),
+) -> None:
+    """Write a commented study file to start from. Never overwrites one."""
+    from antar import templates
+
+    templates.write_study_file(path)
+    typer.echo(f"wrote {path}; edit it, then: antar plan {path}")
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    out: Annotated[Path, typer.Option(help="The folder to write into.", metavar="DIR")],
+    to: Annotated[str, typer.Option(help="npz: the published layout of activation sets.")] = "npz",
+) -> None:
+    """Write a run's activations for other tools."""
+    from antar.stages.export import export_run
+
+    typer.echo(f"wrote {export_run(run, out, to)} files under {out}")
+
+
+@app.command()
+def prove(
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller battery, in minutes.")] = False,
+    out: Annotated[Path, typer.Option(help="Where proof.json goes.", metavar="DIR")] = Path("runs/proof"),
+) -> None:
+    """Run the statistics on data whose truth is known, and write proof.json."""
+    from antar import tables
+    from antar.prove import prove as run_battery
+
+    tables.show_proof(run_battery(quick=quick, out=out))
+    typer.echo(f"wrote {out / 'proof.json'}")
+
+
+@app.command()
+def version() -> None:
+    """Print antar's version."""
+    from antar import __version__
+
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """The `antar` command."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        _fail(str(error), 2)
+    except KeyboardInterrupt:
+        _fail("stopped; what was complete stays, and the same command goes on from here", 130)
+    except BrokenPipeError:
+        os._exit(0)  # the reader of our output went away; there is nobody to tell
+
+
+def _fail(message: str, code: int) -> None:
+    sys.stderr.write(f"antar: {' '.join(message.split())}\n")
+    raise SystemExit(code)

@@ -1,0 +1,172 @@
+"""The stages in order: what is fresh, what is stale and why, and what runs next.
+
+`run_study` makes every stage up to one; `plan_study` says what it would do, and runs nothing. Two processes
+cannot work in one run folder: the second one is told so.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from antar.core.atomic import write_json, write_text
+from antar.core.errors import UserError
+from antar.core.machine import machine_facts, package_versions
+from antar.core.manifest import read_manifest
+from antar.core.progress import say
+from antar.engines import Engine, InlineEngine
+from antar.stages import corpus, extract, features, interpret, measure, organism, report, train
+from antar.stages.artifact import Artifact
+from antar.stages.context import Context, NotReady
+from antar.study import Study, load_study, study_yaml
+
+
+@dataclass(frozen=True)
+class Stage:
+    """artifacts: what the stage makes (raises NotReady until its inputs exist); make: makes what is not fresh."""
+
+    name: str
+    does: str
+    artifacts: Callable[[Context], list[Artifact]]
+    make: Callable[[Context], None]
+
+
+CORPUS = Stage("corpus", "texts: load, clean, sample, split", corpus.artifacts, corpus.make)
+ORGANISM = Stage("organism", "a model pair with a planted difference", organism.artifacts, organism.make)
+LATER = (
+    Stage("extract", "activations of every side at every layer", extract.artifacts, extract.make),
+    Stage("train", "dictionaries", train.artifacts, train.make),
+    Stage("features", "codes, live features, examples", features.artifacts, features.make),
+    Stage("interpret", "labels, verdicts, predictions", interpret.artifacts, interpret.make),
+    Stage("measure", "contrasts and the seven criteria", measure.artifacts, measure.make),
+    Stage("report", "the page and its figures", report.artifacts, report.make),
+)
+STAGE_NAMES = ("organism", "corpus", *(stage.name for stage in LATER))
+
+
+def stages_of(study: Study) -> list[Stage]:
+    """In order. An organism made from a grammar comes before its corpus; one fine-tuned on texts, after."""
+    kind = study.models.organism
+    if kind is None:
+        return [CORPUS, *LATER]
+    return [ORGANISM, CORPUS, *LATER] if kind.kind == "tiny" else [CORPUS, ORGANISM, *LATER]
+
+
+def open_study(
+    path: Path, runs: Path = Path("runs"), engine: Engine | None = None, from_folder: Path | None = None
+) -> Context:
+    """Read the study file at `path`; its run folder is `runs/<study>`. Nothing is written."""
+    study = load_study(path)
+    return Context(study, path.resolve().parent, runs / study.study, engine or InlineEngine(), from_folder)
+
+
+def run_study(context: Context, until: str | None = None, only: str | None = None, force: str | None = None) -> None:
+    """Make every stage in order, up to and with `until`, redoing `force`. With `only`, that one stage alone.
+
+    Raises UserError for a stage that the study does not have, or when another process works in the run folder.
+    """
+    stages = stages_of(context.study)
+    for name in filter(None, (until, only, force)):
+        _check_stage(name, stages)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    with _only_process(context.folder):
+        _write_study(context)
+        for stage in stages:
+            if only is None or stage.name == only:
+                _run_stage(stage, context, force=stage.name == force)
+            if stage.name in (until, only):
+                break
+
+
+def _run_stage(stage: Stage, context: Context, force: bool) -> None:
+    try:
+        if force:
+            _forget(stage.artifacts(context))
+        states = [artifact.state() for artifact in stage.artifacts(context)]
+    except NotReady as gap:
+        raise UserError(
+            f"{stage.name}: expected {gap.needed} in {context.folder}, found none; `antar run` makes all stages in order"
+        ) from gap
+    if all(state.fresh for state in states):
+        say(f"{stage.name}: fresh")
+        return
+    say(f"{stage.name}: {stage.does}")
+    started = time.monotonic()
+    stage.make(context)
+    say(f"  done in {time.monotonic() - started:.1f} s")
+
+
+def _forget(artifacts: list[Artifact]) -> None:
+    for artifact in artifacts:
+        manifest = read_manifest(artifact.manifest_path)
+        artifact.manifest_path.unlink(missing_ok=True)
+        for name in manifest.files if manifest else ():
+            (artifact.folder / name).unlink(missing_ok=True)
+
+
+def _check_stage(name: str, stages: list[Stage]) -> None:
+    names = [stage.name for stage in stages]
+    if name not in names:
+        raise UserError(f"stage: expected one of {', '.join(names)}, found {name!r}")
+
+
+@contextmanager
+def _only_process(folder: Path) -> Generator[None]:
+    with (folder / ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: another antar process works here; wait for it or stop it") from error
+        yield
+
+
+def _write_study(context: Context) -> None:
+    write_text(context.folder / "study.yaml", study_yaml(context.study))
+    lock = {"study": context.study.study, "seed": context.study.seed}
+    write_json(
+        context.folder / "study.lock.json", lock | {"versions": package_versions(), "machine": machine_facts()}
+    )
+
+
+# -- plan -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """reasons: why each artifact must be (re)made; waits_for: what must exist before that can be said."""
+
+    stage: str
+    n_artifacts: int
+    reasons: list[str]
+    waits_for: str | None = None
+
+    @property
+    def fresh(self) -> bool:
+        return not self.reasons and self.waits_for is None
+
+
+def plan_study(context: Context) -> list[StagePlan]:
+    """What `run_study` would do, stage by stage. Reads manifests and checksums; writes and runs nothing."""
+    plans: list[StagePlan] = []
+    for stage in stages_of(context.study):
+        stale_before = next((plan.stage for plan in plans if not plan.fresh), None)
+        try:
+            states = [artifact.state() for artifact in stage.artifacts(context)]
+        except NotReady as gap:
+            plans.append(StagePlan(stage.name, 0, [], waits_for=gap.needed))
+            continue
+        reasons = [line for state in states if not state.fresh for line in state.why()]
+        waits = f"{stale_before} (it will be made first)" if stale_before else None
+        plans.append(StagePlan(stage.name, len(states), reasons, waits))
+    return plans
+
+
+def free_bytes(folder: Path) -> int:
+    """Free disk space where `folder` is or will be."""
+    existing = next(path for path in (folder, *folder.resolve().parents) if path.exists())
+    return shutil.disk_usage(existing).free

@@ -1,0 +1,61 @@
+"""Stage 1: the texts. `corpus/texts.parquet` and a manifest that counts them and says what was dropped and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antar.core.atomic import write_parquet
+from antar.core.hashing import code_version, sha256_file
+from antar.core.manifest import Fingerprint
+from antar.core.progress import say
+from antar.corpora import build_corpus, local_inputs
+from antar.organisms.config import TinyConfig
+from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.context import Context, NotReady, config_slice
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    study = context.study
+    inputs = local_inputs(study.corpus, context.study_folder, context.from_folder, _organism_texts(context))
+    return [
+        Artifact(
+            "corpus",
+            context.folder / "corpus",
+            Fingerprint(
+                inputs={name: sha256_file(path) for name, path in sorted(inputs.items()) if path.is_file()},
+                config=config_slice(study.corpus) | {"seed": study.seed},
+                code=code_version("corpora"),
+            ),
+        )
+    ]
+
+
+def make(context: Context) -> None:
+    (artifact,) = artifacts(context)
+
+    def build() -> tuple[Sequence[Path], Mapping[str, Any]]:
+        corpus = build_corpus(
+            context.study.corpus,
+            seed=context.study.seed,
+            study_folder=context.study_folder,
+            from_folder=context.from_folder,
+            organism_texts=_organism_texts(context),
+        )
+        path = artifact.folder / "texts.parquet"
+        write_parquet(path, corpus.texts)
+        return [path], {"n_texts": corpus.texts.height, **corpus.facts}
+
+    manifest = ensure_files(artifact, build)
+    say(f"  {manifest.facts['n_texts']:,} texts")
+
+
+def _organism_texts(context: Context) -> Path | None:
+    """The probe texts of an organism that comes from a grammar; None for every other study."""
+    if not isinstance(context.study.models.organism, TinyConfig):
+        return None
+    path = context.folder / "organism" / "texts.jsonl"
+    if not path.is_file():
+        raise NotReady("organism/texts.jsonl")
+    return path

@@ -1,0 +1,64 @@
+"""What a study costs before it is run: disk, memory, forward tokens, LLM calls. Counted from the study file alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from antar.core.manifest import MANIFEST_NAME, read_manifest
+from antar.stages.context import Context
+
+WORDS_TO_TOKENS = 1.6
+"""A coarse mean over English and Hindi; only used until the corpus exists, and said in the table."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    what: str
+    amount: str
+    basis: str
+
+
+def estimate_costs(context: Context) -> list[Cost]:
+    """Upper estimates. Widths come from the models' configs where those can be read without a download."""
+    study = context.study
+    corpus = read_manifest(context.folder / "corpus" / MANIFEST_NAME)
+    n_texts = int(corpus.facts["n_texts"]) if corpus else study.corpus.n_wanted
+    basis = "counted in the corpus" if corpus else "asked for in the study file"
+    tokens = n_texts * study.extract.max_tokens
+    sites, ids = len(context.sites()), context.dictionary_ids()
+    cfg, width = study.dictionaries, _width(context)
+    code_bytes = len(context.code_sets()) * n_texts * cfg.k * 8
+    disk = code_bytes
+    costs = [
+        Cost("texts", f"{n_texts:,}", basis),
+        Cost(
+            "forward tokens",
+            f"at most {tokens * len(context.models()):,}",
+            f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
+        ),
+        Cost("dictionaries", f"{len(ids)}", f"{sum(i.is_replica for i in ids)} of them replicas for stability"),
+    ]
+    if width is not None:
+        activation_bytes = sites * n_texts * width * 4
+        dictionary_bytes = len(ids) * 2 * cfg.n_latents * width * 4
+        disk += activation_bytes + dictionary_bytes
+        # Weights, gradients and two moments of one dictionary, and its rows in fp32 twice (raw and normalised).
+        memory = 8 * cfg.n_latents * width * 4 + 2 * n_texts * width * 4
+        costs.append(Cost("memory to train", _gib(memory), "one dictionary with its optimiser, and its rows twice"))
+    known = f"activations, dictionaries and {len(context.code_sets())} sets of codes" if width else "codes only"
+    costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
+    costs.append(Cost("LLM calls", "0", "the embedded keyword labeller needs none"))
+    return costs
+
+
+def _width(context: Context) -> int | None:
+    organism = context.study.models.organism
+    if organism is not None:
+        return organism.width
+    from antar.models.pair import local_width
+
+    return local_width(context.models()["base"])
+
+
+def _gib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:,.2f} GiB"

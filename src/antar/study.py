@@ -1,0 +1,141 @@
+"""The study file: one YAML file that composes the rooms' config models.
+
+Every default is the published study's (PUBLISHED.md), so a study file states only what it does differently. An
+unknown key, a wrong type or an impossible combination is one line that says where and what to do.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from antar.core.config import Config
+from antar.core.errors import UserError
+from antar.corpora.config import CorpusConfig
+from antar.criteria import CriteriaConfig
+from antar.dictionaries.config import DictionaryConfig
+from antar.features.config import ContrastConfig, FeatureConfig
+from antar.interpret.config import InterpretConfig
+from antar.models.config import ExtractConfig, ModelConfig
+from antar.organisms.config import TinyConfig, TruthRule
+from antar.organisms.smollm2 import SmolConfig
+
+Organism = Annotated[TinyConfig | SmolConfig, Field(discriminator="kind")]
+
+
+class ModelsConfig(Config):
+    """The checkpoints that are compared: a pair given by path or hub name, or an organism that antar makes."""
+
+    base: ModelConfig | None = None
+    """The checkpoint before alignment."""
+    chat: ModelConfig | None = None
+    """The checkpoint after it."""
+    shams: dict[str, ModelConfig] = {}
+    """Checkpoints trained on from base with nothing to learn, by a short name: the null for every shift."""
+    organism: Organism | None = None
+    """A pair (and its shams) with a planted difference, made in the run folder."""
+    names: dict[str, str] = {}
+    """What the report calls each side; `base` and `chat` unless said."""
+
+    @model_validator(mode="after")
+    def _pair_or_organism(self) -> ModelsConfig:
+        if self.organism is None and (self.base is None or self.chat is None):
+            raise ValueError("give both base and chat, or an organism")
+        if self.organism is not None and (self.base is not None or self.chat is not None or self.shams):
+            raise ValueError("an organism brings its own base, chat and shams: leave those out")
+        for name in self.shams:
+            if not re.fullmatch(r"[a-z0-9]+", name):
+                raise ValueError(f"sham name {name!r}: use lower-case letters and digits only")
+        return self
+
+
+class Study(Config):
+    """One study: models, corpus, layers, dictionaries, interpretation, criteria."""
+
+    study: str
+    """The study's short name, and the name of its run folder."""
+    question: str = ""
+    """What the study asks, in a sentence; the report opens with it."""
+    seed: int = 42
+    """The root of every random stream."""
+    models: ModelsConfig
+    corpus: CorpusConfig
+    extract: ExtractConfig = ExtractConfig()
+    dictionaries: DictionaryConfig = DictionaryConfig()
+    features: FeatureConfig = FeatureConfig()
+    contrasts: ContrastConfig = ContrastConfig()
+    interpret: InterpretConfig = InterpretConfig()
+    criteria: CriteriaConfig = CriteriaConfig()
+    truth: TruthRule | None = None
+    """How changed concepts are flagged on an organism, fixed before the run."""
+
+    @field_validator("study")
+    @classmethod
+    def _name_is_a_folder_name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise ValueError("use letters, digits, - and _ (it names the run folder)")
+        return name
+
+    @property
+    def sham_names(self) -> list[str]:
+        organism = self.models.organism
+        return sorted(self.models.shams if organism is None else organism.shams)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Side → what people call it."""
+        return {"base": "base", "chat": "chat"} | self.models.names
+
+
+def load_study(path: Path) -> Study:
+    """Read and check the study file at `path`."""
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such study file; `antar init` writes one to start from") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: expected a study file (YAML), found a folder") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: expected UTF-8 text, found bytes that are not ({error.reason})") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark is not None else "unknown line"
+        raise UserError(f"{path}, {where}: expected YAML, found {getattr(error, 'problem', error)}") from error
+    if not isinstance(raw, dict):
+        raise UserError(f"{path}: expected a mapping with `study`, `models` and `corpus`, found {type(raw).__name__}")
+    return parse_study(raw, str(path))
+
+
+def parse_study(raw: dict[Any, Any], where: str) -> Study:
+    try:
+        return Study.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(f"{where}: {_one_line(error)}") from error
+
+
+def _one_line(error: ValidationError) -> str:
+    problems = [
+        f"{'.'.join(str(part) for part in problem['loc']) or 'study'}: {_plain(problem)}"
+        for problem in error.errors()
+    ]
+    return "; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else "")
+
+
+def _plain(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "unknown key; remove it or correct its spelling (`antar init` writes a file with every key)"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "missing":
+        return "missing; add it"
+    found = problem.get("input")
+    shown = f", found {found!r}" if isinstance(found, str | int | float | bool) else ""
+    return f"{message}{shown}".replace("\n", " ")
+
+
+def study_yaml(study: Study) -> str:
+    """The resolved study as YAML: every field with the value that it has."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=110)

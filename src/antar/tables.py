@@ -1,0 +1,131 @@
+"""What the command line prints: the criteria beside their nulls, the plan, the top features. Rich tables on a
+terminal, the same text when piped. Labels and texts come from data, so nothing in them is read as markup."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from antar.run import Run, load_run
+
+if TYPE_CHECKING:
+    from antar.pipeline import StagePlan
+    from antar.stages.costs import Cost
+
+VERDICT_STYLE = {"pass": "green", "fail": "red", "passes by construction": "yellow", "not measured": "dim"}
+
+
+def _console() -> Console:
+    return Console(highlight=False)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+
+
+def _with_interval(value: float | None, interval: Sequence[float] | None) -> str:
+    if value is None or not interval:
+        return _number(value)
+    return f"{_number(value)} [{_number(interval[0])}, {_number(interval[1])}]"
+
+
+def show_criteria(folder: Path) -> None:
+    """The seven criteria of the run in `folder`, each beside its null."""
+    run = load_run(folder)
+    table = Table(title=f"{run.study['study']}: the seven criteria", title_justify="left")
+    for name in ("", "criterion", "value [95% CI]", "threshold", "null", "verdict"):
+        table.add_column(name, overflow="fold")
+    for row in run.criteria["criteria"]:
+        null = row["null"]
+        table.add_row(
+            str(row["number"]),
+            Text(row["name"]),
+            _with_interval(row["value"], row["ci"]),
+            f"{row['comparison']} {_number(row['threshold'])}",
+            Text(f"{_with_interval(null['value'], null['ci'])} ({null['name']})" if null else "–"),
+            Text(row["verdict"], style=VERDICT_STYLE.get(row["verdict"], "")),
+        )
+    console = _console()
+    for line in run.criteria["headline"]:
+        console.print(Text(line))
+    console.print(table)
+    if run.truth is not None:
+        console.print(Text(_truth_line(run.truth)))
+
+
+def _truth_line(truth: Mapping[str, Any]) -> str:
+    return (
+        f"planted truth: precision {_number(truth['precision'])}, recall {_number(truth['recall'])}; "
+        f"flagged on the second sham {truth['flagged_on_null']}, "
+        f"with the same checkpoint on both sides {truth['flagged_same_checkpoint']}"
+    )
+
+
+def show_top_features(folder: Path, top: int) -> None:
+    """The `top` features of each contrast by |d_av| on the estimation half, among those with q < 0.05."""
+    run = load_run(folder)
+    labels = _labels(run)
+    real = run.contrasts.filter((pl.col("null") == "") & (pl.col("q") < 0.05) & (pl.col("language") == "pooled"))
+    console = _console()
+    for (contrast,), rows in sorted(real.group_by("contrast")):
+        best = rows.sort(pl.col("d_av").abs(), descending=True).head(top)
+        table = Table(
+            title=f"{contrast}: {best.height} of {rows.height:,} features with q < 0.05", title_justify="left"
+        )
+        for name in ("feature", "d_av [95% CI]", "q", "label"):
+            table.add_column(name, overflow="fold")
+        for row in best.iter_rows(named=True):
+            table.add_row(
+                Text(row["feature"]),
+                _with_interval(row["d_av"], [row["d_lo"], row["d_hi"]]),
+                _number(row["q"]),
+                Text(labels.get(row["feature"], "–")),
+            )
+        console.print(table)
+    if real.is_empty():
+        console.print("no feature has q < 0.05 in any contrast pooled over languages")
+
+
+def _labels(run: Run) -> dict[str, str]:
+    frame = run.labels
+    if frame.is_empty():
+        return {}
+    return {row["feature"]: row["label"] or "INCOHERENT" for row in frame.iter_rows(named=True)}
+
+
+def show_plan(plans: Sequence[StagePlan], costs: Sequence[Cost], free_bytes: int) -> None:
+    """The stages, fresh or stale and why; then what the run costs."""
+    console = _console()
+    table = Table(title="stages", title_justify="left")
+    for name in ("stage", "state", "why"):
+        table.add_column(name, overflow="fold")
+    for plan in plans:
+        why = plan.reasons[:4] + ([f"… and {len(plan.reasons) - 4} more"] if len(plan.reasons) > 4 else [])
+        why += [f"waits for {plan.waits_for}"] if plan.waits_for else []
+        table.add_row(
+            plan.stage, Text("fresh", "green") if plan.fresh else Text("to do", "yellow"), Text("\n".join(why))
+        )
+    console.print(table)
+    table = Table(title="what the whole study costs", title_justify="left")
+    for name in ("what", "how much", "how it is counted"):
+        table.add_column(name, overflow="fold")
+    for cost in costs:
+        table.add_row(cost.what, cost.amount, cost.basis)
+    table.add_row("free disk", f"{free_bytes / 2**30:,.1f} GiB", "where the run folder is")
+    console.print(table)
+
+
+def show_proof(proof: Mapping[str, Any]) -> None:
+    """The top-level numbers of proof.json."""
+    console = _console()
+    for key, value in proof.items():
+        if isinstance(value, str | int | float):
+            console.print(Text(f"{key}: {value}"))
