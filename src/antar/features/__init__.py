@@ -1,0 +1,1 @@
+"""Features: codes and examples, typed contrasts with their nulls, coherence, energy, matching and stability."""

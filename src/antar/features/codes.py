@@ -1,0 +1,81 @@
+"""Codes of all texts at a side under a dictionary: encoding, and the shards that keep them.
+
+A shard holds `indices` int32 `[rows, k]` and `values` float32 `[rows, k]` for consecutive rows of the texts, so a
+code costs 8 bytes a firing and is never stored dense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from antar.core.errors import UserError
+from antar.core.shards import read_rows, shard_name, write_shard
+from antar.core.sites import DictionaryId, codes_folder
+from antar.core.sparse import SparseCodes
+
+
+class Encoder(Protocol):
+    """Anything that turns raw activations into sparse codes: a dictionary."""
+
+    n_latents: int
+
+    def encode(self, acts_nd: np.ndarray) -> SparseCodes: ...
+
+
+def encode_site(dictionary: Encoder, acts_nd: np.ndarray, batch: int = 8192) -> SparseCodes:
+    """The codes of raw activations `[n, d_model]`, `batch` texts at a time so that memory stays bounded.
+
+    Non-finite activations are an error: a NaN would silently win every top-k.
+    """
+    if not np.isfinite(acts_nd).all():
+        bad = int(np.flatnonzero(~np.isfinite(acts_nd).all(axis=1))[0])
+        raise UserError(f"activations: expected finite numbers, found NaN or inf in row {bad}; extract them again")
+    parts = [dictionary.encode(acts_nd[lo : lo + batch]) for lo in range(0, len(acts_nd), batch)]
+    return concatenate(parts or [dictionary.encode(acts_nd)])
+
+
+def concatenate(parts: Sequence[SparseCodes]) -> SparseCodes:
+    """Codes of consecutive texts under one dictionary, joined. Rows of unequal k are padded with zeros."""
+    k = max(part.indices_nk.shape[1] for part in parts)
+    padded = [_padded(part, k) for part in parts]
+    return SparseCodes(
+        np.concatenate([part.indices_nk for part in padded]),
+        np.concatenate([part.values_nk for part in padded]),
+        parts[0].n_latents,
+    )
+
+
+def _padded(codes: SparseCodes, k: int) -> SparseCodes:
+    missing = k - codes.indices_nk.shape[1]
+    if missing == 0:
+        return codes
+    pad = ((0, 0), (0, missing))
+    return SparseCodes(np.pad(codes.indices_nk, pad), np.pad(codes.values_nk, pad), codes.n_latents)
+
+
+def write_codes_shard(path: Path, codes: SparseCodes, fingerprint: str) -> None:
+    """Write one shard, whole or not at all. `path` is `codes/<folder>/NNNNN.safetensors`."""
+    tensors = {
+        "indices": codes.indices_nk.astype(np.int32, copy=False),
+        "values": codes.values_nk.astype(np.float32, copy=False),
+    }
+    write_shard(path, tensors, fingerprint)
+
+
+def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shard: int) -> Path:
+    return run_folder / "codes" / codes_folder(dictionary, side) / shard_name(shard)
+
+
+def read_codes(run_folder: Path, dictionary: DictionaryId, side: str, n_latents: int) -> SparseCodes:
+    """The codes of all texts at `side` under `dictionary`; row i is text i."""
+    folder = run_folder / "codes" / codes_folder(dictionary, side)
+    rows = read_rows(folder, ["indices", "values"])
+    codes = SparseCodes(rows["indices"], rows["values"], n_latents)
+    if codes.indices_nk.size and not 0 <= int(codes.indices_nk.max()) < n_latents:
+        found = int(codes.indices_nk.max())
+        raise UserError(f"{folder}: expected latents below {n_latents}, found {found}; encode this side again")
+    return codes
