@@ -6,7 +6,6 @@ complete by then stays.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -34,6 +33,7 @@ FromFolder = Annotated[
 ]
 STAGES = "Stages"
 RUNS = Path("runs")
+INTERRUPTED = 130
 
 
 @app.command()
@@ -181,13 +181,13 @@ def version() -> None:
 def main() -> None:
     """The `antar` command."""
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
         _fail(str(error), 2)
-    except KeyboardInterrupt:
-        _fail("stopped; what was complete stays, and the same command goes on from here", 130)
-    except BrokenPipeError:
-        os._exit(0)  # the reader of our output went away; there is nobody to tell
+    except SystemExit as leaving:
+        if leaving.code == INTERRUPTED:
+            _fail("stopped; what was complete stays, and the same command goes on from here", INTERRUPTED)
+        raise
 
 
 def _fail(message: str, code: int) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-from antar.core.hashing import code_version, sha256_file
+from antar.core.hashing import code_version, sha256_file, sha256_json
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.sites import Site
+from antar.engines import ShardTask
 from antar.models import SideTask, TokenTask, check_pair, n_shards
-from antar.models.config import ModelConfig
 from antar.stages.artifact import Artifact, ensure_shards
-from antar.stages.context import Context, NotReady, config_slice
+from antar.stages.context import Context, config_slice
 
 # What a checkpoint folder may hold that changes activations; anything else in it (a README) does not.
 _WEIGHTS = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+# Fields of the extraction that say where and how fast, and do not change a result beyond the last bits.
+_NO_EFFECT = ("token_budget", "device")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -49,3 +53,63 @@ def make(context: Context) -> None:
                 lambda _, side=side: {"model": models[side].path, "revision": facts.revisions.get(side)},
             )
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
+
+
+def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
+    def task(shard: int) -> None:
+        run(shard)
+        advance()
+
+    return task
+
+
+def _tokens(context: Context) -> Artifact:
+    cfg, models = context.study.extract, context.models()
+    inputs = {"corpus": context.manifest("corpus").content, "tokenizer": model_identity(context, "base")}
+    return Artifact(
+        "activations/tokens",
+        context.folder / "activations" / "tokens",
+        Fingerprint(
+            inputs=inputs,
+            config=config_slice(cfg, *_NO_EFFECT, *(() if cfg.outliers else ("layers", "dtype")))
+            | {"base": models["base"].path},
+            code=code_version("models"),
+        ),
+    )
+
+
+def _site(context: Context, site: Site) -> Artifact:
+    tokens = _tokens(context).fingerprint
+    return Artifact(
+        f"activations/{site}",
+        context.folder / "activations" / site.folder,
+        Fingerprint(
+            inputs={**tokens.inputs, "model": model_identity(context, site.side)},
+            config={**config_slice(context.study.extract, *_NO_EFFECT, "layers"), "layer": site.layer},
+            code=code_version("models"),
+        ),
+    )
+
+
+def model_identity(context: Context, side: str) -> str:
+    """What a side's weights are: the checksum of its folder, or the hub's name and pinned revision."""
+    model = context.models()[side]
+    folder = Path(model.path)
+    if not folder.is_dir():
+        return f"{model.path}@{model.revision}"
+    if context.study.models.organism is not None:
+        # The organism's own manifest has the checksums, and damage to it is looked for in its own stage.
+        files = context.manifest("organism").files
+        part = f"{folder.name}/"
+        return sha256_json({name: entry.sha256 for name, entry in files.items() if name.startswith(part)})
+    return _folder_sha256(folder, tuple((p, p.stat().st_mtime_ns, p.stat().st_size) for p in _weight_files(folder)))
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    return sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+
+
+@cache
+def _folder_sha256(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
+    # Several gigabytes for a real model: hashed once a process, and again when a file was written since.
+    return sha256_json({path.name: sha256_file(path) for path, _, _ in files})

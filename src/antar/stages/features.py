@@ -1,0 +1,145 @@
+"""Stage 4: sparse codes of all texts, which latents live, their top examples, and the shape of the activations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from antar.core.atomic import write_json, write_parquet
+from antar.core.hashing import code_version
+from antar.core.manifest import Fingerprint
+from antar.core.progress import progress, say
+from antar.core.shards import shard_name, shard_rows, write_shard
+from antar.core.sites import DictionaryId, Site, codes_folder
+from antar.dictionaries import load_dictionary, site_geometry
+from antar.features import examples_frame, features_frame, read_codes
+from antar.models import read_site
+from antar.stages.artifact import Artifact, ensure_files, ensure_shards
+from antar.stages.context import Context, config_slice
+from antar.stages.train import site_content, training_rows
+
+ROWS_PER_SHARD = 8192
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    return [*(_codes(context, dictionary, side) for dictionary, side in context.code_sets()), _tables(context)]
+
+
+def _codes(context: Context, dictionary: DictionaryId, side: str) -> Artifact:
+    folder = codes_folder(dictionary, side)
+    return Artifact(
+        f"codes/{dictionary}@{side}",
+        context.folder / "codes" / folder,
+        Fingerprint(
+            inputs={
+                f"dictionaries/{dictionary}": context.manifest(f"dictionaries/{dictionary.folder}").content,
+                **site_content(context, Site(side, dictionary.layer)),
+            },
+            config={"rows_per_shard": ROWS_PER_SHARD},
+            code=code_version("dictionaries", "features/codes.py"),
+        ),
+    )
+
+
+def _tables(context: Context) -> Artifact:
+    inputs = {"corpus": context.manifest("corpus").content}
+    for dictionary in context.dictionary_ids():
+        if not dictionary.is_replica:
+            name = f"dictionaries/{dictionary.folder}"
+            inputs |= {name: context.manifest(name).content, **site_content(context, dictionary.site)}
+    return Artifact(
+        "features",
+        context.folder / "features",
+        Fingerprint(
+            inputs=inputs,
+            config=config_slice(context.study.features) | {"train_on": context.study.dictionaries.train_on},
+            code=code_version("features", "dictionaries"),
+        ),
+    )
+
+
+def make(context: Context) -> None:
+    n_texts = context.n_texts()
+    ranges = shard_rows(n_texts, ROWS_PER_SHARD)
+    sets = context.code_sets()
+    with progress("codes", len(sets) * len(ranges), "shards") as bar:
+        for dictionary, side in sets:
+            artifact = _codes(context, dictionary, side)
+            encoder = _Encoder(context, dictionary, side, artifact, ranges)
+
+            def task(shard: int, encoder: _Encoder = encoder) -> None:
+                encoder.run(shard)
+                bar.advance()
+
+            ensure_shards([artifact], len(ranges), task, context.engine)
+    artifact = _tables(context)
+    manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
+    say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")
+
+
+class _Encoder:
+    """Encodes one side under one dictionary; both are read when the first shard needs them."""
+
+    def __init__(
+        self, context: Context, dictionary: DictionaryId, side: str, artifact: Artifact, ranges: list[range]
+    ) -> None:
+        self._context, self._dictionary, self._side = context, dictionary, side
+        self._artifact, self._ranges = artifact, ranges
+        self._loaded: tuple[Any, np.ndarray] | None = None
+
+    def run(self, shard: int) -> None:
+        if self._loaded is None:
+            folder = self._context.folder
+            self._loaded = (
+                load_dictionary(folder / "dictionaries" / self._dictionary.folder),
+                read_site(folder, Site(self._side, self._dictionary.layer)),
+            )
+        dictionary, acts_nd = self._loaded
+        rows = self._ranges[shard]
+        codes = dictionary.encode(acts_nd[rows.start : rows.stop])
+        write_shard(
+            self._artifact.folder / shard_name(shard),
+            {"indices": codes.indices_nk, "values": codes.values_nk},
+            self._artifact.fingerprint.sha256,
+        )
+
+
+def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    texts = context.texts()
+    cfg, n_latents = context.study.features, context.study.dictionaries.n_latents
+    train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
+    features: list[pl.DataFrame] = []
+    examples: list[pl.DataFrame] = []
+    ids = [dictionary for dictionary in context.dictionary_ids() if not dictionary.is_replica]
+    for dictionary in ids:
+        codes = read_codes(context.folder, dictionary, dictionary.trained_on, n_latents)
+        features.append(features_frame(dictionary, codes, texts, train_rows))
+        examples.append(examples_frame(dictionary, codes, texts, cfg.top_examples))
+    table = pl.concat(features)
+    write_parquet(folder / "features.parquet", table)
+    write_parquet(folder / "examples.parquet", pl.concat(examples))
+    write_json(folder / "geometry.json", geometry(context, train_rows))
+    files = [folder / name for name in ("features.parquet", "examples.parquet", "geometry.json")]
+    return files, {"features": table.height, "live": int(table["live"].sum())}
+
+
+def geometry(context: Context, train_rows: np.ndarray) -> list[dict[str, Any]]:
+    """Participation ratio and PCA-90% rank of every side at every layer, on the training texts.
+
+    They test the study's claim that deltas are easy because few directions change.
+    """
+    sides = ["base", "chat", "delta", *(f"delta:{name}" for name in context.study.sham_names)]
+    rows: list[dict[str, Any]] = []
+    for layer in context.layers():
+        base_norm: float | None = None
+        for side in sides:
+            site = Site(side, layer)
+            shape = site_geometry(read_site(context.folder, site)[train_rows])
+            base_norm = base_norm or shape["mean_norm"]
+            rows.append({"site": str(site), "layer": layer, "side": side, **shape,
+                         "energy_share": shape["mean_norm"] / base_norm if base_norm else None})  # fmt: skip
+    return rows

@@ -1,0 +1,46 @@
+"""Stage 7: the page and its figures, made again when anything that they show has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from antar.core.hashing import code_version
+from antar.core.manifest import Fingerprint, read_manifest
+from antar.report import write_report
+from antar.run import load_run
+from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.context import Context, NotReady
+from antar.stages.measure import MANIFEST_NAME as MEASURE_MANIFEST
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    measured = read_manifest(context.folder / MEASURE_MANIFEST)
+    if measured is None:
+        raise NotReady("criteria.json")
+    inputs = {name: context.manifest(name).content for name in ("corpus", "features", "interpret")}
+    for dictionary in context.dictionary_ids():
+        inputs[f"dictionaries/{dictionary}"] = context.manifest(f"dictionaries/{dictionary.folder}").content
+    return [
+        Artifact(
+            "report",
+            context.folder / "report",
+            Fingerprint(
+                inputs=inputs | {"measure": measured.content},
+                config={"study": context.study.model_dump(mode="json")},
+                code=code_version("report", "run.py"),
+            ),
+        )
+    ]
+
+
+def make(context: Context) -> None:
+    (artifact,) = artifacts(context)
+
+    def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
+        write_report(load_run(context.folder))
+        files = [path for path in artifact.folder.rglob("*") if path.is_file() and path != artifact.manifest_path]
+        return files, {}
+
+    ensure_files(artifact, write)

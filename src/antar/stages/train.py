@@ -1,0 +1,123 @@
+"""Stage 3: dictionaries. One folder each: weights, history, and metrics on every part of the texts."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from antar.core.atomic import write_json, write_parquet
+from antar.core.hashing import code_version
+from antar.core.manifest import Fingerprint
+from antar.core.progress import say
+from antar.core.seeds import derive_seed, numpy_rng
+from antar.core.sites import DictionaryId, Site
+from antar.dictionaries import evaluate, train_dictionary
+from antar.dictionaries.config import DictionaryConfig
+from antar.models import read_site
+from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.context import Context, config_slice
+
+# How many replicas there are does not change any one dictionary.
+_NO_EFFECT = ("seeds", "folds", "device")
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    return [_artifact(context, dictionary) for dictionary in context.dictionary_ids()]
+
+
+def site_content(context: Context, site: Site) -> dict[str, str]:
+    """What the activations of a site are made of: its own folder, or the two that a delta subtracts."""
+    sides = site.difference or (site.side,)
+    names = [f"activations/{Site(side, site.layer).folder}" for side in sides]
+    return {name: context.manifest(name).content for name in names}
+
+
+def _artifact(context: Context, dictionary: DictionaryId) -> Artifact:
+    study = context.study
+    config = config_slice(study.dictionaries, *_NO_EFFECT) | {"seed": study.seed, "dictionary": str(dictionary)}
+    if dictionary.fold is not None:
+        config["folds"] = study.dictionaries.folds
+    return Artifact(
+        f"dictionaries/{dictionary}",
+        context.folder / "dictionaries" / dictionary.folder,
+        Fingerprint(
+            inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
+            config=config,
+            code=code_version("dictionaries"),
+        ),
+    )
+
+
+def make(context: Context) -> None:
+    texts = context.texts()
+    ids = context.dictionary_ids()
+    for number, dictionary in enumerate(ids, 1):
+        artifact = _artifact(context, dictionary)
+
+        def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact, number: int = number) -> Any:
+            return _train(context, texts, dictionary, artifact, f"{dictionary} ({number} of {len(ids)})")
+
+        ensure_files(artifact, train)
+    say(f"  {len(ids)} dictionaries")
+
+
+def _train(
+    context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    cfg, folder = context.study.dictionaries, artifact.folder
+    acts_nd = read_site(context.folder, dictionary.site)
+    train_rows, val_rows = training_rows(texts, cfg, dictionary.fold, context.study.seed)
+    checkpoint = folder / "checkpoint"
+    trained = train_dictionary(
+        acts_nd[train_rows],
+        acts_nd[val_rows],
+        cfg,
+        seed=derive_seed(context.study.seed, "dictionary", str(dictionary)),
+        checkpoint=checkpoint,
+        title=title,
+    )
+    trained.dictionary.save(folder)
+    write_parquet(folder / "history.parquet", trained.history)
+    metrics = evaluate(trained.dictionary, acts_nd, evaluation_parts(texts, train_rows))
+    write_json(folder / "metrics.json", metrics)
+    shutil.rmtree(checkpoint, ignore_errors=True)
+    names = ("cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json")
+    return [folder / name for name in names], {"dictionary": str(dictionary), **trained.facts}
+
+
+def training_rows(
+    texts: pl.DataFrame, cfg: DictionaryConfig, fold: int | None, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(train, validation) row indices. A fold leaves out one part in `cfg.folds` of the training documents."""
+    cultural_only = cfg.train_on == "cultural"
+    wanted = (texts["group"] == "cultural").to_numpy() if cultural_only else np.ones(texts.height, bool)
+    split = texts["split"].to_numpy()
+    train = wanted & (split == "train")
+    if fold is not None:
+        documents = texts["document"].to_numpy()
+        names = np.unique(documents[train])
+        left_out = names[numpy_rng(seed, "folds").permutation(len(names)) % cfg.folds == fold]
+        train &= ~np.isin(documents, left_out)
+    val = (texts["group"] == "control").to_numpy() if cfg.validate_on == "control" else wanted & (split == "val")
+    return np.flatnonzero(train), np.flatnonzero(val)
+
+
+def evaluation_parts(texts: pl.DataFrame, train_rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Part → rows: train, held-out, each group of it, and each group in each language. Empty parts are left out."""
+    heldout, group = pl.col("split") == "heldout", pl.col("group")
+    parts = {"train": train_rows, "heldout": _rows(texts, heldout)}
+    for name in ("cultural", "control"):
+        parts[f"heldout_{name}"] = _rows(texts, heldout & (group == name))
+        for language in sorted(texts["language"].unique()):
+            mask = heldout & (group == name) & (pl.col("language") == language)
+            parts[f"heldout_{name}_{language}"] = _rows(texts, mask)
+    return {name: rows for name, rows in parts.items() if len(rows)}
+
+
+def _rows(texts: pl.DataFrame, mask: pl.Expr) -> np.ndarray:
+    return texts.select(mask.arg_true()).to_series().to_numpy()
