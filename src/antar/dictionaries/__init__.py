@@ -1,0 +1,33 @@
+"""Sparse dictionaries of activations: train, evaluate, encode, keep.
+
+The home of everything between activations and codes. `train_dictionary` makes a dictionary, `evaluate` says what it
+is worth beside its baselines, `load_dictionary` opens one; `geometry` measures the activations themselves.
+"""
+
+from antar.core.sparse import SparseCodes
+from antar.dictionaries.checkpoint import remove_checkpoint
+from antar.dictionaries.config import DictionaryConfig, PublishedFault, preset, published_faults
+from antar.dictionaries.evaluate import evaluate
+from antar.dictionaries.geometry import Geometry, geometry
+from antar.dictionaries.topk import TopK, load_dictionary
+from antar.dictionaries.trainer import TrainedDictionary, train_dictionary
+
+Dictionary = TopK
+"""Whatever `load_dictionary` returns; a union once there are other kinds."""
+
+__all__ = [
+    "Dictionary",
+    "DictionaryConfig",
+    "Geometry",
+    "PublishedFault",
+    "SparseCodes",
+    "TopK",
+    "TrainedDictionary",
+    "evaluate",
+    "geometry",
+    "load_dictionary",
+    "preset",
+    "published_faults",
+    "remove_checkpoint",
+    "train_dictionary",
+]

@@ -1,0 +1,60 @@
+"""One file that holds everything a training needs to go on as if it had never stopped.
+
+It is a safetensors file: weights, best weights, both Adam moments and the dead-latent counts as tensors, the rest as
+one JSON string in its header. One file, renamed into place, cannot disagree with itself.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from antar.core.atomic import remove_leftovers, write_safetensors
+from antar.core.progress import say
+
+CHECKPOINT_FILE = "training.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    tensors: Mapping[str, np.ndarray]
+    state: Mapping[str, Any]
+
+
+def write_checkpoint(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
+    # One metadata key: the order of several is not fixed by safetensors, and the bytes should be.
+    state = json.dumps({"fingerprint": fingerprint, **checkpoint.state}, sort_keys=True, allow_nan=False)
+    write_safetensors(folder / CHECKPOINT_FILE, checkpoint.tensors, {"state": state})
+
+
+def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
+    """The checkpoint in `folder` if it is whole and belongs to this training; else None, with a line that says so."""
+    path = folder / CHECKPOINT_FILE
+    remove_leftovers(folder)
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            state = json.loads((handle.metadata() or {})["state"])
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        say(f"  {path.name} of {folder.name} is damaged ({error}); this training starts anew")
+        return None
+    if state.pop("fingerprint", None) != fingerprint:
+        say(f"  {path.name} of {folder.name} belongs to other data or settings; this training starts anew")
+        return None
+    return Checkpoint(tensors, state)
+
+
+def remove_checkpoint(folder: Path) -> None:
+    """Delete the checkpoint and, if nothing else is in it, its folder. For the caller, once the result is written."""
+    (folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+    remove_leftovers(folder)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,193 @@
+"""The part of a study file that says how dictionaries are trained, and its two presets.
+
+`published` is the published study's recipe, number for number, with its faults mended (`published_faults` lists
+each, for the report). `antar` is the recommended recipe: the same sizes and optimiser, OpenAI's AuxK (Gao et al.
+2024, arXiv 2406.04093, appendix A.2) instead of re-drawn latents, and a dead rule that spares rare features.
+A study file names a preset and overrides any field of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from antar.core.config import Config
+from antar.core.errors import UserError
+
+PresetName = Literal["antar", "published"]
+
+# Only what the presets do differently; what they share is the default of the field.
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "antar": {
+        "auxk_coefficient": 1 / 32,
+        "auxk_normalised": True,
+        "dead_rule": "epoch",
+        "reset_every_steps": 0,
+        "decoder_init": "unit",
+        "warmup_share": 0.1,
+        "train_on": "all",
+        "validate_on": "val",
+    },
+    "published": {
+        "auxk_coefficient": 0.03,
+        "auxk_normalised": False,
+        "dead_rule": "published",
+        "reset_every_steps": 3000,
+        "decoder_init": "xavier",
+        "warmup_share": 1.0,
+        "train_on": "cultural",
+        "validate_on": "control",
+    },
+}
+
+
+class DictionaryConfig(Config):
+    """How each TopK dictionary is trained. Lengths are in optimiser steps or epochs, as named."""
+
+    preset: PresetName = "antar"
+    """The recipe that gives every field which is not set here: `antar` (recommended) or `published`."""
+    n_latents: int = Field(8192, ge=1)
+    """Width of the dictionary."""
+    k: int = Field(256, ge=1)
+    """Latents that may fire on one text."""
+    auxk_coefficient: float = Field(ge=0)
+    """Weight of the AuxK term: 1/32 in `antar` (Gao et al. 2024), 0.03 in `published`. 0 turns it off."""
+    auxk_normalised: bool
+    """Divide AuxK by the residual's own sum of squares, as OpenAI's code does, so that it does not fade as the
+    residual shrinks. `published` takes the plain mean square."""
+    k_aux: int = Field(512, ge=1)
+    """Dead latents that model the residual of one text; all of them where fewer are dead."""
+    lr: float = Field(1e-4, gt=0)
+    """AdamW's learning rate after the warm-up."""
+    weight_decay: float = Field(0.01, ge=0)
+    """AdamW's decoupled weight decay. Decoder rows are brought back to unit length, so it acts on the rest."""
+    warmup_steps: int = Field(1000, ge=0)
+    """Steps over which the learning rate rises linearly from zero."""
+    warmup_share: float = Field(gt=0, le=1)
+    """The warm-up takes at most this share of the planned steps, so that short trainings have one that ends."""
+    clip: float = Field(1.0, ge=0)
+    """Gradients are scaled down to this global norm. 0 turns clipping off."""
+    batch: int = Field(256, ge=1)
+    """Largest batch, in texts. An epoch is cut into equal batches of at most this size."""
+    max_epochs: int = Field(100, ge=1)
+    """Training ends here at the latest."""
+    check_every_epochs: int = Field(5, ge=1)
+    """Validation, history row and checkpoint after this many epochs (and after the last one)."""
+    patience: int = Field(3, ge=0)
+    """Training stops after this many checks in a row without improvement. 0 never stops early."""
+    min_delta: float = Field(1e-3, ge=0, lt=1)
+    """An improvement lowers the best validation error by more than this share of it."""
+    dead_rule: Literal["epoch", "published"]
+    """`epoch`: dead is what fired on no text of a whole epoch, until it fires again. `published`: what fired on
+    less than `dead_share` of the texts of the last `dead_window_steps` steps."""
+    dead_window_steps: int = Field(1000, ge=1)
+    """Window of the `published` dead rule."""
+    dead_share: float = Field(0.001, gt=0, lt=1)
+    """Firing rate under which the `published` rule calls a latent dead."""
+    reset_every_steps: int = Field(ge=0)
+    """After this many steps dead latents are re-drawn and their optimiser state is cleared. 0: never."""
+    decoder_init: Literal["unit", "xavier"]
+    """First decoder rows: Gaussian directions (`unit`) or Xavier-uniform entries (`xavier`), then unit length. The
+    encoder starts as the transpose of the decoder, the biases at zero."""
+    normalise: bool = True
+    """Centre the inputs on the training split's mean and scale them to unit mean square on it. Both are folded
+    back into the weights, so that a dictionary always takes and gives raw activations."""
+    train_on: Literal["cultural", "all"]
+    """Texts that dictionaries are trained on: the cultural corpus (`published`) or it and the controls (`antar`)."""
+    validate_on: Literal["val", "control"]
+    """Texts that stop the training: the validation split of what it trains on (`antar`) or the controls
+    (`published`)."""
+    seeds: int = Field(0, ge=0)
+    """Replicas with other seeds, for criterion 7 (stability)."""
+    folds: int = Field(0, ge=0)
+    """Replicas on document folds, for criterion 7 (stability): none, or at least two."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where training runs. `auto` takes a CUDA device where there is one."""
+    threads: int | None = Field(None, ge=1)
+    """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_from_preset(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        name = given.get("preset", "antar")
+        return {**PRESETS.get(name, PRESETS["antar"]), **given}
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.k > self.n_latents:
+            raise ValueError(f"k: expected at most n_latents = {self.n_latents}, found {self.k}")
+        if self.folds == 1:
+            raise ValueError("folds: expected 0 or at least 2, found 1")
+        return self
+
+    def training_fields(self) -> dict[str, Any]:
+        """The fields that one dictionary's training depends on, for its fingerprint."""
+        return self.model_dump(exclude={"preset", "train_on", "validate_on", "seeds", "folds"})
+
+
+def preset(name: str, **overrides: Any) -> DictionaryConfig:
+    """The config of the preset called `name`, with `overrides`. Raises UserError for an unknown name."""
+    if name not in PRESETS:
+        raise UserError(f"dictionaries.preset: expected one of {', '.join(PRESETS)}, found {name!r}")
+    return DictionaryConfig.model_validate({"preset": name, **overrides})
+
+
+@dataclass(frozen=True)
+class PublishedFault:
+    """A fault of the published recipe: what it was, and what antar does, under both presets unless said."""
+
+    name: str
+    was: str
+    now: str
+
+
+published_faults: tuple[PublishedFault, ...] = (
+    PublishedFault(
+        "dead-latent reset",
+        "The reset wrote to a copy of the weights (advanced indexing copies), so that nothing was reset.",
+        "Exactly the dead rows and their two Adam moments are overwritten in place; a test compares every row.",
+    ),
+    PublishedFault(
+        "optimiser after a reset",
+        "The optimiser was rebuilt whole, so that live latents lost their moments too.",
+        "The moments of live latents stay as they are.",
+    ),
+    PublishedFault(
+        "raw error as the only measure",
+        "MSE on the raw scale was compared over sides and layers. A delta is small, so its MSE is small by nature.",
+        "The raw MSE is kept, and FVU (share of variance not explained) stands beside it.",
+    ),
+    PublishedFault(
+        "validation on other data",
+        "Training was stopped by the controls, which have another length and genre than the training texts.",
+        "The published preset still stops on the controls and reports held-out cultural texts beside them; "
+        "the antar preset stops on held-out texts of what it trains on.",
+    ),
+    PublishedFault(
+        "dead window",
+        "A latent under 0.1% of 1,000 steps counts as dead, so rare cultural features are re-drawn.",
+        "Kept in the published preset. In the antar preset a latent is dead only if no text of a whole epoch "
+        "fires it; AuxK revives it and nothing is re-drawn.",
+    ),
+    PublishedFault(
+        "scale of the inputs",
+        "No centring or scaling is stated, while the scale of activations differs by sides and layers, and so does "
+        "the weight of AuxK, clipping and Adam's epsilon.",
+        "Inputs are centred and scaled on the training split, and both are folded back into the weights.",
+    ),
+    PublishedFault(
+        "length of decoder rows",
+        "No constraint is stated; then a code's value is no magnitude, because a row's length can absorb it.",
+        "Decoder rows have unit length, at the start and after each step; codes are in activation units.",
+    ),
+    PublishedFault(
+        "sparsity as a criterion",
+        "L0 above 10 times the baseline passes by construction: TopK fixes k.",
+        "Reported as passing by construction, with the live share and the firing-rate histogram beside it.",
+    ),
+)

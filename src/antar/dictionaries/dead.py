@@ -1,0 +1,107 @@
+"""Dead latents: who is dead by which rule, and the reset of the published preset.
+
+Counting stays on the device. The host learns who is dead at the end of a window only, so a training step never
+waits for the device.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from antar.dictionaries.auxk import AuxK
+from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.weights import Weights, draw_decoder_rows
+
+
+class DeadTracker:
+    """Counts firings over a window of steps and says which latents are dead.
+
+    Under the `epoch` rule the window is one epoch, whatever the size of the data, and a latent that fires again is
+    alive at once. Under `published` it is `dead_window_steps` steps, and the verdict stands until the next window.
+    """
+
+    def __init__(self, cfg: DictionaryConfig, steps_per_epoch: int, device: torch.device) -> None:
+        self._cfg = cfg
+        self.window_steps = steps_per_epoch if cfg.dead_rule == "epoch" else cfg.dead_window_steps
+        self.fired_window_n = torch.zeros(cfg.n_latents, dtype=torch.int32, device=device)
+        self.fired_epoch_n = torch.zeros_like(self.fired_window_n)
+        self.rows_in_window = 0
+        self._call_dead(torch.zeros(cfg.n_latents, dtype=torch.bool, device=device))
+
+    def _call_dead(self, dead_n: Tensor) -> None:
+        self.dead_n = dead_n
+        dead_m = dead_n.nonzero().squeeze(1)
+        self._aux = AuxK(
+            dead_m,
+            torch.ones_like(dead_m, dtype=torch.bool),
+            self._cfg.k_aux,
+            self._cfg.auxk_coefficient,
+            self._cfg.auxk_normalised,
+        )
+
+    def restore(self, dead_n: Tensor, fired_window_n: Tensor, rows_in_window: int) -> None:
+        """Take up the counts of a checkpoint; those who woke up are left out of `dead_n` already."""
+        self.fired_window_n.copy_(fired_window_n)
+        self.rows_in_window = rows_in_window
+        self._call_dead(dead_n)
+
+    @property
+    def aux(self) -> AuxK | None:
+        """Who takes part in AuxK during the next step; None when nobody is dead."""
+        return self._aux if len(self._aux.dead_m) else None
+
+    def count(self, indices_bk: Tensor, values_bk: Tensor) -> None:
+        """Count one step's firings, without a host sync."""
+        latents, fired = indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32)
+        self.fired_window_n.scatter_add_(0, latents, fired)
+        self.fired_epoch_n.scatter_add_(0, latents, fired)
+        self.rows_in_window += len(indices_bk)
+        if self._cfg.dead_rule == "epoch" and len(self._aux.dead_m):
+            torch.eq(self.fired_window_n[self._aux.dead_m], 0, out=self._aux.asleep_m)
+
+    def end_of_step(self, step: int) -> None:
+        """Close the window if `step` (counted from 1) ends one."""
+        if step % self.window_steps:
+            return
+        limit = 1.0 if self._cfg.dead_rule == "epoch" else self._cfg.dead_share * self.rows_in_window
+        self._call_dead(self.fired_window_n < limit)
+        self.fired_window_n.zero_()
+        self.rows_in_window = 0
+
+    def dead_now(self) -> Tensor:
+        """int64: the latents that are dead and have not fired since. Waits for the device."""
+        return self._aux.dead_m[self._aux.asleep_m]
+
+    def pardon(self) -> None:
+        """After a reset nobody is dead, and the re-drawn latents have a window to show it."""
+        self._call_dead(torch.zeros_like(self.dead_n))
+        self.fired_window_n.zero_()
+        self.rows_in_window = 0
+
+    def live_share_of_epoch(self) -> float:
+        """Share of latents that fired since this was last asked; asked at the end of each epoch."""
+        share = float((self.fired_epoch_n > 0).float().mean())
+        self.fired_epoch_n.zero_()
+        return share
+
+
+def reset_rows_(
+    weights: Weights,
+    moments: tuple[Weights, Weights],
+    dead_m: Tensor,
+    cfg: DictionaryConfig,
+    generator: torch.Generator,
+) -> None:
+    """Re-draw the latents `dead_m` in place: decoder row, its transpose as encoder row, zero bias, zero moments.
+
+    `index_copy_` and `index_fill_` write to the tensors themselves. Indexing (`tensor[rows].zero_()`) writes to a
+    copy, which is how the published reset came to do nothing. Adam's step count is shared by all rows and stays.
+    """
+    rows_md = draw_decoder_rows(len(dead_m), cfg, weights.decoder_nd.shape[1], generator).to(dead_m.device)
+    weights.decoder_nd.index_copy_(0, dead_m, rows_md)
+    weights.encoder_nd.index_copy_(0, dead_m, rows_md)
+    weights.encoder_bias_n.index_fill_(0, dead_m, 0.0)
+    for moment in moments:
+        for tensor in (moment.encoder_nd, moment.encoder_bias_n, moment.decoder_nd):
+            tensor.index_fill_(0, dead_m, 0.0)

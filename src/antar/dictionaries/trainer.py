@@ -1,0 +1,356 @@
+"""The training loop of a dictionary: one loop, all of it on this page.
+
+The order of a step: gradients, decoder gradient made tangent to the unit sphere, clipping, AdamW, unit rows, counts.
+Nothing in a step waits for the device; losses are read at checks. A check measures the validation split, keeps the
+best weights, writes a history row and a checkpoint, and may end the training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from antar.core.errors import AntarWarning, UserError
+from antar.core.hashing import code_version, sha256_json
+from antar.core.progress import progress
+from antar.core.seeds import torch_rng
+from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
+from antar.dictionaries.dead import DeadTracker, reset_rows_
+from antar.dictionaries.loss import forward, gradients
+from antar.dictionaries.topk import TopK
+from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
+
+HISTORY = pl.Schema(
+    {
+        "epoch": pl.Int64,
+        "step": pl.Int64,
+        "train_mse": pl.Float64,
+        "val_mse": pl.Float64,
+        "val_fvu": pl.Float64,
+        "live_share": pl.Float64,
+        "dead": pl.Int64,
+        "resets": pl.Int64,
+        "best": pl.Boolean,
+    }
+)
+# A validation split whose variance is below this share of the training split's has no FVU.
+NO_VARIANCE = 1e-12
+VALIDATION_CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class TrainedDictionary:
+    """`history` has one row a check (errors on the raw scale); `facts` is JSON. Neither holds times of day."""
+
+    dictionary: TopK
+    history: pl.DataFrame
+    facts: dict[str, Any]
+
+
+@dataclass
+class Counters:
+    """Where a training is; goes to the checkpoint as JSON."""
+
+    epoch: int = 0
+    step: int = 0
+    resets: int = 0
+    best_epoch: int = 0
+    best_val: float = math.inf
+    checks_without_gain: int = 0
+
+
+def train_dictionary(
+    train_nd: np.ndarray,
+    val_nd: np.ndarray,
+    cfg: DictionaryConfig,
+    *,
+    seed: int,
+    checkpoint: Path | None,
+    title: str,
+    floor: float = 0.0,
+) -> TrainedDictionary:
+    """Train a TopK dictionary on raw activations `train_nd [n, d_model]`, stopped by `val_nd [m, d_model]`.
+
+    The result is the best check's weights, and depends on data, config, seed, threads and machine only. With a
+    `checkpoint` folder a killed training goes on from its last check, to the same bits; the caller removes it
+    (`remove_checkpoint`). A training split without variance (RMS about its mean ≤ `floor`, in activation units, or
+    within fp32 rounding) gives a dictionary in which nothing fires and which reconstructs that mean.
+    Raises UserError for empty splits, other widths and rows that are not finite.
+    """
+    check_rows(train_nd, "training")
+    check_rows(val_nd, "validation", train_nd.shape[1])
+    scaling = fit_scaling(train_nd, cfg.normalise, floor)
+    if scaling.scale == 0:
+        return _constant_dictionary(train_nd, val_nd, scaling, cfg, seed)
+    fingerprint = _fingerprint(train_nd, val_nd, cfg, seed) if checkpoint else ""
+    with _threads(cfg.threads):
+        training = Training(train_nd, val_nd, scaling, cfg, seed)
+        saved = read_checkpoint(checkpoint, fingerprint) if checkpoint else None
+        if saved:
+            training.restore(saved)
+        with progress(title, cfg.max_epochs, "epochs") as bar:
+            bar.advance(training.at.epoch)
+            while not training.finished:
+                training.run_epoch()
+                bar.advance()
+                if training.at.epoch % cfg.check_every_epochs == 0 or training.at.epoch == cfg.max_epochs:
+                    row = training.check()
+                    bar.note(f"val MSE {row['val_mse']:.3g}, live {row['live_share']:.0%}")
+                    if checkpoint:
+                        write_checkpoint(checkpoint, training.checkpoint(), fingerprint)
+        return training.result()
+
+
+class Training:
+    """The state of one training, and what an epoch and a check do to it."""
+
+    def __init__(
+        self, train_nd: np.ndarray, val_nd: np.ndarray, scaling: Scaling, cfg: DictionaryConfig, seed: int
+    ) -> None:
+        self.cfg, self.seed, self.scaling = cfg, seed, scaling
+        self.device = _device(cfg)
+        self.train_nd = scaling.apply(train_nd, self.device)
+        self.val_nd = scaling.apply(val_nd, self.device)
+        self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
+        self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
+        self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * self.steps_per_epoch * cfg.max_epochs))
+        self.weights = initial_weights(cfg, train_nd.shape[1], seed).map(lambda tensor: tensor.to(self.device))
+        self.best = self.weights.clone()
+        # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
+        self.optimiser = torch.optim.AdamW(
+            list(self.weights.tensors()), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+        )
+        self.dead = DeadTracker(cfg, self.steps_per_epoch, self.device)
+        self.at = Counters()
+        self.history: list[dict[str, Any]] = []
+        self._errors = torch.zeros((), dtype=torch.float64, device=self.device)
+        self._steps_summed = 0
+        self.live_share = 0.0
+        self._warn_of_a_long_window()
+
+    def _warn_of_a_long_window(self) -> None:
+        planned = self.steps_per_epoch * self.cfg.max_epochs
+        if self.cfg.dead_rule == "published" and self.dead.window_steps > planned:
+            warnings.warn(
+                f"the dead window of {self.dead.window_steps} steps is longer than the whole training ({planned} "
+                "steps), so no latent is ever called dead; use dead_rule: epoch, or a smaller dead_window_steps",
+                AntarWarning,
+                stacklevel=2,
+            )
+
+    @property
+    def finished(self) -> bool:
+        stopped = self.cfg.patience > 0 and self.at.checks_without_gain >= self.cfg.patience
+        return stopped or self.at.epoch >= self.cfg.max_epochs
+
+    def run_epoch(self) -> None:
+        for rows in epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device):
+            self.step(self.train_nd[rows])
+            # From here on the host may look at the device, at the end of a window or at a reset.
+            self.dead.end_of_step(self.at.step)
+            if self.cfg.reset_every_steps and self.at.step % self.cfg.reset_every_steps == 0:
+                self.reset()
+        self.at.epoch += 1
+        self.live_share = self.dead.live_share_of_epoch()
+
+    @torch.no_grad()
+    def step(self, x_bd: Tensor) -> None:
+        """One optimiser step. No host sync."""
+        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux)
+        self._errors += out.mse
+        self._steps_summed += 1
+        # A step along a unit row only changes its length, which is fixed: take that part out (Bricken et al. 2023).
+        decoder_nd, pull_nd = self.weights.decoder_nd, out.gradients.decoder_nd
+        pull_nd.addcmul_((pull_nd * decoder_nd).sum(1, keepdim=True), decoder_nd, value=-1)
+        for tensor, gradient in zip(self.weights.tensors(), out.gradients.tensors(), strict=True):
+            tensor.grad = gradient
+        if self.cfg.clip:
+            torch.nn.utils.clip_grad_norm_(self.weights.tensors(), self.cfg.clip)
+        self.at.step += 1
+        self.optimiser.param_groups[0]["lr"] = self.cfg.lr * min(1.0, self.at.step / max(1, self.warmup))
+        self.optimiser.step()
+        unit_rows_(decoder_nd)
+        self.dead.count(out.indices_bk, out.values_bk)
+
+    def reset(self) -> None:
+        """Re-draw the latents that are dead now, and clear their moments."""
+        dead_m = self.dead.dead_now()
+        generator = torch_rng(self.seed, "dictionary", "reset", self.at.step)
+        reset_rows_(self.weights, self.moments(), dead_m, self.cfg, generator)
+        self.at.resets += len(dead_m)
+        self.dead.pardon()
+
+    @torch.no_grad()
+    def check(self) -> dict[str, Any]:
+        """Measure the validation split, keep the best weights, and append a history row."""
+        errors = torch.zeros((), dtype=torch.float64, device=self.device)
+        for x_bd in self.val_nd.split(VALIDATION_CHUNK):
+            errors += (x_bd - forward(self.weights, x_bd, self.cfg.k).reconstruction_bd).double().square().sum()
+        val = float(errors) / self.val_nd.numel()
+        if not math.isfinite(val):
+            raise UserError(
+                f"training diverged by epoch {self.at.epoch}: expected a finite validation error, found {val}; "
+                f"lower dictionaries.lr (now {self.cfg.lr:g}) or set dictionaries.clip"
+            )
+        gained = val < self.at.best_val * (1 - self.cfg.min_delta)
+        if val < self.at.best_val:
+            self.best.copy_from(self.weights)
+            self.at.best_val, self.at.best_epoch = val, self.at.epoch
+        self.at.checks_without_gain = 0 if gained else self.at.checks_without_gain + 1
+        raw = self.scaling.scale**2
+        row = {
+            "epoch": self.at.epoch,
+            "step": self.at.step,
+            "train_mse": raw * float(self._errors) / self._steps_summed,
+            "val_mse": raw * val,
+            "val_fvu": val / self.val_variance if self.val_variance > NO_VARIANCE else None,
+            "live_share": self.live_share,
+            "dead": int(self.dead.dead_n.sum()),
+            "resets": self.at.resets,
+            "best": self.at.best_epoch == self.at.epoch,
+        }
+        self._errors.zero_()
+        self._steps_summed = 0
+        self.history.append(row)
+        return row
+
+    def moments(self) -> tuple[Weights, Weights]:
+        """Adam's first and second moments; there are some after the first step."""
+        states = [self.optimiser.state[tensor] for tensor in self.weights.tensors()]
+        return Weights(*(s["exp_avg"] for s in states)), Weights(*(s["exp_avg_sq"] for s in states))
+
+    def checkpoint(self) -> Checkpoint:
+        first, second = self.moments()
+        parts = {"weights": self.weights, "best": self.best, "exp_avg": first, "exp_avg_sq": second}
+        tensors = {
+            f"{part}.{name}": tensor
+            for part, weights in parts.items()
+            for name, tensor in zip(NAMES, weights.tensors(), strict=True)
+        }
+        tensors["dead"] = self.dead.dead_n.to(torch.uint8)
+        tensors["fired_window"] = self.dead.fired_window_n
+        state = {"at": asdict(self.at), "rows_in_window": self.dead.rows_in_window, "history": self.history}
+        return Checkpoint({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, state)
+
+    def restore(self, saved: Checkpoint) -> None:
+        def read(part: str) -> Weights:
+            return Weights(*(self._tensor(saved, f"{part}.{name}") for name in NAMES))
+
+        self.weights.copy_from(read("weights"))
+        self.best.copy_from(read("best"))
+        self.at = Counters(**saved.state["at"])
+        self.history = list(saved.state["history"])
+        moments = zip(read("exp_avg").tensors(), read("exp_avg_sq").tensors(), strict=True)
+        states = {
+            index: {"step": torch.tensor(float(self.at.step)), "exp_avg": first, "exp_avg_sq": second}
+            for index, (first, second) in enumerate(moments)
+        }
+        groups = self.optimiser.state_dict()["param_groups"]
+        self.optimiser.load_state_dict({"state": states, "param_groups": groups})
+        dead_n = self._tensor(saved, "dead").bool()
+        self.dead.restore(dead_n, self._tensor(saved, "fired_window"), saved.state["rows_in_window"])
+
+    def _tensor(self, saved: Checkpoint, name: str) -> Tensor:
+        # Cloned: torch owns and aligns the memory, as in a training that was never stopped.
+        return torch.from_numpy(saved.tensors[name]).clone().to(self.device)
+
+    def result(self) -> TrainedDictionary:
+        history = pl.DataFrame(self.history, schema=HISTORY, orient="row")
+        dictionary = TopK(fold(self.best, self.scaling), self.cfg.k)
+        last = self.history[-1]
+        facts = {
+            **_common_facts(self.train_nd, self.val_nd, self.scaling, self.cfg, self.seed),
+            "steps": self.at.step,
+            "epochs": self.at.epoch,
+            "best_epoch": self.at.best_epoch,
+            "stopped_early": self.at.epoch < self.cfg.max_epochs,
+            "best_val_mse": self.scaling.scale**2 * self.at.best_val,
+            "live_share": last["live_share"],
+            "dead": last["dead"],
+            "resets": self.at.resets,
+            "warmup_steps": self.warmup,
+            "dead_window_steps": self.dead.window_steps,
+        }
+        return TrainedDictionary(dictionary, history, facts)
+
+
+def fold(weights: Weights, scaling: Scaling) -> Weights:
+    """Weights on normalised inputs → the same dictionary on raw ones (topk.py says why this is exact), on the CPU."""
+    own = weights.clone().map(Tensor.cpu)
+    own.encoder_bias_n.mul_(scaling.scale)
+    own.decoder_bias_d.mul_(scaling.scale).add_(torch.from_numpy(scaling.centre_d))
+    return own
+
+
+def _constant_dictionary(
+    train_nd: np.ndarray, val_nd: np.ndarray, scaling: Scaling, cfg: DictionaryConfig, seed: int
+) -> TrainedDictionary:
+    """For a split without variance, such as the delta of a checkpoint and itself: nothing ever fires."""
+    weights = initial_weights(cfg, train_nd.shape[1], seed)
+    weights.encoder_nd.zero_()
+    weights.decoder_bias_d.copy_(torch.from_numpy(scaling.centre_d))
+    facts = {**_common_facts(train_nd, val_nd, scaling, cfg, seed), "steps": 0, "epochs": 0, "live_share": 0.0}
+    return TrainedDictionary(TopK(weights, cfg.k), pl.DataFrame(schema=HISTORY), facts)
+
+
+def _common_facts(
+    train_nd: np.ndarray | Tensor, val_nd: np.ndarray | Tensor, scaling: Scaling, cfg: DictionaryConfig, seed: int
+) -> dict[str, Any]:
+    return {
+        "zero_variance": scaling.scale == 0,
+        "rows_train": len(train_nd),
+        "rows_val": len(val_nd),
+        "d_model": train_nd.shape[1],
+        "n_latents": cfg.n_latents,
+        "k": cfg.k,
+        "seed": seed,
+        "scale": scaling.scale,
+        "centre_norm": float(np.linalg.norm(scaling.centre_d.astype(np.float64))),
+        "threads": cfg.threads or torch.get_num_threads(),
+        "device": _device(cfg).type,
+    }
+
+
+def _device(cfg: DictionaryConfig) -> torch.device:
+    if cfg.device == "cuda" and not torch.cuda.is_available():
+        raise UserError("dictionaries.device: expected a CUDA device, found none; use auto or cpu")
+    automatic = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(automatic if cfg.device == "auto" else cfg.device)
+
+
+@contextmanager
+def _threads(threads: int | None) -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int) -> str:
+    digests = [hashlib.sha256(np.ascontiguousarray(acts_nd).data).hexdigest() for acts_nd in (train_nd, val_nd)]
+    return sha256_json(
+        {
+            "data": digests,
+            "shapes": [list(train_nd.shape), list(val_nd.shape)],
+            "config": cfg.training_fields(),
+            "seed": seed,
+            "threads": cfg.threads or torch.get_num_threads(),
+            "torch": torch.__version__,
+            "code": code_version("dictionaries"),
+        }
+    )
