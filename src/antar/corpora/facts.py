@@ -1,0 +1,35 @@
+"""The facts of a corpus that its manifest carries: counts, lengths, what was dropped, revisions, notes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from antar.corpora.match import word_quantiles
+from antar.corpora.records import Candidate
+
+COUNTED = ("group", "language", "source", "split")
+
+
+def count_rows(texts: pl.DataFrame) -> list[dict[str, Any]]:
+    """Texts and documents for each group × language × source × split."""
+    return (
+        texts.group_by(COUNTED)
+        .agg(pl.len().alias("texts"), pl.col("document").n_unique().alias("documents"))
+        .sort(COUNTED)
+        .to_dicts()
+    )
+
+
+def length_rows(texts: list[Candidate]) -> list[dict[str, Any]]:
+    """Quantiles of the lengths in words for each group × language."""
+    strata = sorted({(text.group, text.language) for text in texts})
+    return [
+        {
+            "group": group,
+            "language": language,
+            "words": word_quantiles([text for text in texts if (text.group, text.language) == (group, language)]),
+        }
+        for group, language in strata
+    ]
