@@ -13,10 +13,11 @@ from antar.core.atomic import write_json, write_parquet
 from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
-from antar.core.shards import shard_name, shard_rows, write_shard
+from antar.core.shards import shard_name, shard_rows
 from antar.core.sites import DictionaryId, Site, codes_folder
-from antar.dictionaries import load_dictionary, site_geometry
-from antar.features import examples_frame, features_frame, read_codes
+from antar.dictionaries import TopK, geometry, load_dictionary
+from antar.features.codes import encode_site, read_codes, write_codes_shard
+from antar.features.examples import examples_frame, features_frame
 from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files, ensure_shards
 from antar.stages.context import Context, config_slice
@@ -89,7 +90,7 @@ class _Encoder:
     ) -> None:
         self._context, self._dictionary, self._side = context, dictionary, side
         self._artifact, self._ranges = artifact, ranges
-        self._loaded: tuple[Any, np.ndarray] | None = None
+        self._loaded: tuple[TopK, np.ndarray] | None = None
 
     def run(self, shard: int) -> None:
         if self._loaded is None:
@@ -100,12 +101,8 @@ class _Encoder:
             )
         dictionary, acts_nd = self._loaded
         rows = self._ranges[shard]
-        codes = dictionary.encode(acts_nd[rows.start : rows.stop])
-        write_shard(
-            self._artifact.folder / shard_name(shard),
-            {"indices": codes.indices_nk, "values": codes.values_nk},
-            self._artifact.fingerprint.sha256,
-        )
+        codes = encode_site(dictionary, acts_nd[rows.start : rows.stop])
+        write_codes_shard(self._artifact.folder / shard_name(shard), codes, self._artifact.fingerprint.sha256)
 
 
 def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mapping[str, Any]]:
@@ -117,29 +114,37 @@ def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mappi
     ids = [dictionary for dictionary in context.dictionary_ids() if not dictionary.is_replica]
     for dictionary in ids:
         codes = read_codes(context.folder, dictionary, dictionary.trained_on, n_latents)
-        features.append(features_frame(dictionary, codes, texts, train_rows))
+        features.append(features_frame(dictionary, codes, texts, cfg))
         examples.append(examples_frame(dictionary, codes, texts, cfg.top_examples))
     table = pl.concat(features)
     write_parquet(folder / "features.parquet", table)
     write_parquet(folder / "examples.parquet", pl.concat(examples))
-    write_json(folder / "geometry.json", geometry(context, train_rows))
+    write_json(folder / "geometry.json", geometry_rows(context, train_rows))
     files = [folder / name for name in ("features.parquet", "examples.parquet", "geometry.json")]
     return files, {"features": table.height, "live": int(table["live"].sum())}
 
 
-def geometry(context: Context, train_rows: np.ndarray) -> list[dict[str, Any]]:
+def geometry_rows(context: Context, train_rows: np.ndarray) -> list[dict[str, Any]]:
     """Participation ratio and PCA-90% rank of every side at every layer, on the training texts.
 
-    They test the study's claim that deltas are easy because few directions change.
+    They test the study's claim that deltas are easy because few directions change. `energy_share` is a side's mean
+    norm as a share of base's.
     """
     sides = ["base", "chat", "delta", *(f"delta:{name}" for name in context.study.sham_names)]
     rows: list[dict[str, Any]] = []
     for layer in context.layers():
-        base_norm: float | None = None
-        for side in sides:
-            site = Site(side, layer)
-            shape = site_geometry(read_site(context.folder, site)[train_rows])
-            base_norm = base_norm or shape["mean_norm"]
-            rows.append({"site": str(site), "layer": layer, "side": side, **shape,
-                         "energy_share": shape["mean_norm"] / base_norm if base_norm else None})  # fmt: skip
+        shapes = {side: geometry(read_site(context.folder, Site(side, layer)), train_rows) for side in sides}
+        base_norm = shapes["base"].mean_norm
+        rows += [
+            {
+                "site": str(Site(side, layer)),
+                "layer": layer,
+                "side": side,
+                "participation_ratio": shape.participation_ratio,
+                "pca90_rank": shape.pca90_rank,
+                "mean_norm": shape.mean_norm,
+                "energy_share": shape.mean_norm / base_norm if base_norm else None,
+            }
+            for side, shape in shapes.items()
+        ]
     return rows

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,14 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import say
 from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId, Site
-from antar.dictionaries import evaluate, train_dictionary
+from antar.dictionaries import evaluate, remove_checkpoint, train_dictionary
 from antar.dictionaries.config import DictionaryConfig
 from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
+
+JITTER = 1e-6
+"""Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
 
 # How many replicas there are does not change any one dictionary.
 _NO_EFFECT = ("seeds", "folds", "device")
@@ -80,14 +82,23 @@ def _train(
         seed=derive_seed(context.study.seed, "dictionary", str(dictionary)),
         checkpoint=checkpoint,
         title=title,
+        floor=_jitter(context, dictionary.site),
     )
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
     metrics = evaluate(trained.dictionary, acts_nd, evaluation_parts(texts, train_rows))
     write_json(folder / "metrics.json", metrics)
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    remove_checkpoint(checkpoint)
     names = ("cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json")
     return [folder / name for name in names], {"dictionary": str(dictionary), **trained.facts}
+
+
+def _jitter(context: Context, site: Site) -> float:
+    """The size under which a difference of two sides is rounding, in activation units; 0 for stored sides."""
+    if site.difference is None:
+        return 0.0
+    minuend = read_site(context.folder, Site(site.difference[0], site.layer))
+    return JITTER * float(np.sqrt(np.mean(np.square(minuend), dtype=np.float64)))
 
 
 def training_rows(
