@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import Tensor
+
 from antar.dictionaries.auxk import AuxK, auxk_term
 from antar.dictionaries.loss import ByLatent, Step, gradients, select
 from antar.dictionaries.weights import Weights
-from torch import Tensor
 
 D, N, K, B = 7, 24, 4, 11
 DEAD = [1, 5, 6, 13, 20, 23]

@@ -19,18 +19,9 @@ from antar.core.errors import UserError
 
 PresetName = Literal["antar", "published"]
 
-# Only what the presets do differently; what they share is the default of the field.
+# What a preset sets otherwise than the fields' own defaults, which are those of `antar`.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
-    "antar": {
-        "auxk_coefficient": 1 / 32,
-        "auxk_normalised": True,
-        "dead_rule": "epoch",
-        "reset_every_steps": 0,
-        "decoder_init": "unit",
-        "warmup_share": 0.1,
-        "train_on": "all",
-        "validate_on": "val",
-    },
+    "antar": {},
     "published": {
         "auxk_coefficient": 0.03,
         "auxk_normalised": False,
@@ -48,14 +39,14 @@ class DictionaryConfig(Config):
     """How each TopK dictionary is trained. Lengths are in optimiser steps or epochs, as named."""
 
     preset: PresetName = "antar"
-    """The recipe that gives every field which is not set here: `antar` (recommended) or `published`."""
+    """The recipe that every field which is not set here is taken from: `antar` (recommended) or `published`."""
     n_latents: int = Field(8192, ge=1)
     """Width of the dictionary."""
     k: int = Field(256, ge=1)
     """Latents that may fire on one text."""
-    auxk_coefficient: float = Field(ge=0)
+    auxk_coefficient: float = Field(1 / 32, ge=0)
     """Weight of the AuxK term: 1/32 in `antar` (Gao et al. 2024), 0.03 in `published`. 0 turns it off."""
-    auxk_normalised: bool
+    auxk_normalised: bool = True
     """Divide AuxK by the residual's own sum of squares, as OpenAI's code does, so that it does not fade as the
     residual shrinks. `published` takes the plain mean square."""
     k_aux: int = Field(512, ge=1)
@@ -66,7 +57,7 @@ class DictionaryConfig(Config):
     """AdamW's decoupled weight decay. Decoder rows are brought back to unit length, so it acts on the rest."""
     warmup_steps: int = Field(1000, ge=0)
     """Steps over which the learning rate rises linearly from zero."""
-    warmup_share: float = Field(gt=0, le=1)
+    warmup_share: float = Field(0.1, gt=0, le=1)
     """The warm-up takes at most this share of the planned steps, so that short trainings have one that ends."""
     clip: float = Field(1.0, ge=0)
     """Gradients are scaled down to this global norm. 0 turns clipping off."""
@@ -80,24 +71,24 @@ class DictionaryConfig(Config):
     """Training stops after this many checks in a row without improvement. 0 never stops early."""
     min_delta: float = Field(1e-3, ge=0, lt=1)
     """An improvement lowers the best validation error by more than this share of it."""
-    dead_rule: Literal["epoch", "published"]
+    dead_rule: Literal["epoch", "published"] = "epoch"
     """`epoch`: dead is what fired on no text of a whole epoch, until it fires again. `published`: what fired on
     less than `dead_share` of the texts of the last `dead_window_steps` steps."""
     dead_window_steps: int = Field(1000, ge=1)
     """Window of the `published` dead rule."""
     dead_share: float = Field(0.001, gt=0, lt=1)
     """Firing rate under which the `published` rule calls a latent dead."""
-    reset_every_steps: int = Field(ge=0)
+    reset_every_steps: int = Field(0, ge=0)
     """After this many steps dead latents are re-drawn and their optimiser state is cleared. 0: never."""
-    decoder_init: Literal["unit", "xavier"]
+    decoder_init: Literal["unit", "xavier"] = "unit"
     """First decoder rows: Gaussian directions (`unit`) or Xavier-uniform entries (`xavier`), then unit length. The
     encoder starts as the transpose of the decoder, the biases at zero."""
     normalise: bool = True
     """Centre the inputs on the training split's mean and scale them to unit mean square on it. Both are folded
     back into the weights, so that a dictionary always takes and gives raw activations."""
-    train_on: Literal["cultural", "all"]
+    train_on: Literal["cultural", "all"] = "all"
     """Texts that dictionaries are trained on: the cultural corpus (`published`) or it and the controls (`antar`)."""
-    validate_on: Literal["val", "control"]
+    validate_on: Literal["val", "control"] = "val"
     """Texts that stop the training: the validation split of what it trains on (`antar`) or the controls
     (`published`)."""
     seeds: int = Field(0, ge=0)
@@ -114,8 +105,7 @@ class DictionaryConfig(Config):
     def _fill_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        name = given.get("preset", "antar")
-        return {**PRESETS.get(name, PRESETS["antar"]), **given}
+        return {**PRESETS.get(given.get("preset", "antar"), {}), **given}
 
     @model_validator(mode="after")
     def _check(self) -> Self:

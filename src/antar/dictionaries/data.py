@@ -40,7 +40,8 @@ def check_rows(acts_nd: np.ndarray, split: str, d_model: int | None = None) -> N
             f"{split} activations: expected width {d_model} like the training split's, found {acts_nd.shape[1]}"
         )
     # The sum of a row is finite unless an entry is not (or fp32 overflows, which the second look settles).
-    suspects = np.flatnonzero(~np.isfinite(acts_nd.sum(axis=1)))
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(acts_nd.sum(axis=1)))
     for row in suspects:
         bad = int((~np.isfinite(acts_nd[row])).sum())
         if bad:
