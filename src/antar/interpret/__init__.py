@@ -1,0 +1,1 @@
+"""What features are about: labels, verdicts, and predictions from the label alone."""

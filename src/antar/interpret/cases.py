@@ -1,0 +1,111 @@
+"""Which texts a worker is shown, for labels, verdicts and predictions. Every draw has its own seed by feature."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from antar.core.seeds import numpy_rng
+from antar.interpret.config import PredictionConfig, ValidationConfig
+from antar.interpret.corpus import PREDICT, REVISE, SELECT, VALIDATE, TextCorpus
+from antar.interpret.features import Firing
+from antar.interpret.types import Claim, Evidence, Label, PredictionCase, ShownText, ValidationCase
+
+
+@dataclass(frozen=True)
+class CaseMaker:
+    """Draws the texts for the features of one dictionary."""
+
+    corpus: TextCorpus
+    firing: Firing
+    seed: int
+
+    def evidence(self, feature: str, latent: int, rows: np.ndarray, activations: np.ndarray) -> Evidence:
+        """The select-half examples, and as many matched select-half texts that do not fire the feature."""
+        corpus = self.corpus
+        silent = self._silent(latent, SELECT)
+        background = corpus.matched(rows, silent, self._rng("background", feature), corpus.keys(rows))
+        return Evidence(feature, corpus.shown(rows, activations), corpus.shown(background, np.zeros(len(background))))
+
+    def validation(self, label: Label, latent: int, cfg: ValidationConfig) -> ValidationCase:
+        """The strongest texts of two parts of the estimate half, each with as many matched silent ones."""
+        corpus = self.corpus
+        shown: dict[int, tuple[ShownText, ...]] = {}
+        silent: dict[int, tuple[ShownText, ...]] = {}
+        for part, name in ((VALIDATE, "validate"), (REVISE, "revise")):
+            rows, values = self._in_part(latent, part)
+            rows, values = rows[: cfg.texts], values[: cfg.texts]
+            drawn = corpus.matched(
+                rows, self._silent(latent, part), self._rng(name, label.feature), corpus.keys(rows)
+            )
+            shown[part], silent[part] = corpus.shown(rows, values), corpus.shown(drawn, np.zeros(len(drawn)))
+        return ValidationCase(label, shown[VALIDATE], silent[VALIDATE], shown[REVISE], silent[REVISE])
+
+    def prediction(self, claim: Claim, latent: int, cfg: PredictionConfig) -> PredictionCase | None:
+        """The texts of criterion 3 for one feature.
+
+        Firing texts come evenly from quantiles of activation. Each silent text is matched to one of them; half
+        are drawn among the texts that fire a neighbouring feature, as far as there are such. The classes are 1:1.
+        None when too few texts are left.
+        """
+        corpus = self.corpus
+        rng = self._rng("predict", claim.feature)
+        rows, values = self._in_part(latent, PREDICT)
+        chosen = quantile_sample(len(rows), cfg.texts, cfg.quantiles, rng)
+        rows, values = rows[chosen], values[chosen]
+        keys = corpus.keys(rows)
+        silent_t = self._silent(latent, PREDICT)
+        near_t = silent_t & self.firing.fires_any(self.firing.nearest(latent, cfg.neighbours))
+        order = rng.permutation(len(rows))
+        hard = corpus.matched(rows[order[: len(rows) // 2]], near_t, rng, keys)
+        random = corpus.matched(rows[order[len(hard) :]], silent_t, rng, keys | corpus.keys(hard))
+        silent = np.concatenate([hard, random])
+        # Where silent texts ran out the classes are evened by leaving out firing texts at random.
+        kept = np.sort(rng.permutation(len(rows))[: len(silent)])
+        if len(kept) < cfg.min_texts:
+            return None
+        texts = corpus.shown(rows[kept], values[kept]) + corpus.shown(silent, np.zeros(len(silent)))
+        fires = (True,) * len(kept) + (False,) * len(silent)
+        is_hard = (False,) * len(kept) + (True,) * len(hard) + (False,) * len(random)
+        return PredictionCase(claim, texts, fires, is_hard, wrong_label=False)
+
+    def _in_part(self, latent: int, part: int) -> tuple[np.ndarray, np.ndarray]:
+        rows, values = self.firing.texts_of(latent)
+        inside = self.corpus.parts_t[rows] == part
+        rows, values = rows[inside], values[inside]
+        kept = self.corpus.once(rows)
+        return kept, values[np.isin(rows, kept)]
+
+    def _silent(self, latent: int, part: int) -> np.ndarray:
+        return (self.corpus.parts_t == part) & ~self.firing.fires_any(np.array([latent]))
+
+    def _rng(self, name: str, feature: str) -> np.random.Generator:
+        return numpy_rng(self.seed, "interpret", name, feature)
+
+
+def quantile_sample(n: int, wanted: int, quantiles: int, rng: np.random.Generator) -> np.ndarray:
+    """Indices into n items sorted by activation: `wanted` in all, evenly from `quantiles` slices, sorted."""
+    if n <= wanted:
+        return np.arange(n)
+    chosen: list[np.ndarray] = []
+    slices = np.array_split(np.arange(n), quantiles)
+    for i, part in enumerate(slices):
+        share = wanted * (i + 1) // quantiles - wanted * i // quantiles
+        chosen.append(rng.choice(part, size=min(share, len(part)), replace=False))
+    taken = np.concatenate(chosen)
+    # A slice shorter than its share leaves places, which the rest fills.
+    rest = np.setdiff1d(np.arange(n), taken)
+    return np.sort(np.concatenate([taken, rng.permutation(rest)[: wanted - len(taken)]]))
+
+
+def wrong_claim(claim: Claim, others: Sequence[Claim], seed: int) -> Claim | None:
+    """Another feature's claim that shares no keyword with this one, under this feature's name; None when none is."""
+    words = set(claim.keywords)
+    start = int(numpy_rng(seed, "interpret", "wrong", claim.feature).integers(max(1, len(others))))
+    for offset in range(len(others)):
+        other = others[(start + offset) % len(others)]
+        if other.feature != claim.feature and not words & set(other.keywords):
+            return Claim(claim.feature, other.label, other.keywords, other.needed)
+    return None

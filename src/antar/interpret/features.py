@@ -1,0 +1,66 @@
+"""One dictionary's features as this room reads them: which texts fire a latent, and which latents are near it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from antar.core.errors import UserError
+from antar.core.sparse import SparseCodes
+
+
+@dataclass(frozen=True)
+class Firing:
+    """Codes by latent, and the dictionary's decoder.
+
+    rows, values: latent j fires in the texts `rows[offsets[j] : offsets[j + 1]]` with these strengths
+    decoder_nd:   float32 `[n_latents, d_model]`
+    live_latents: the latents that may be neighbours
+    """
+
+    rows: np.ndarray
+    values: np.ndarray
+    offsets: np.ndarray
+    n_texts: int
+    decoder_nd: np.ndarray
+    live_latents: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, codes: SparseCodes, decoder_nd: np.ndarray, live: np.ndarray, n_texts: int) -> Firing:
+        if len(codes) != n_texts:
+            raise UserError(
+                f"codes of {name}: expected {n_texts:,} rows, one a text, found {len(codes):,}; "
+                "run `antar features` again"
+            )
+        if decoder_nd.shape[0] != codes.n_latents:
+            raise UserError(
+                f"decoder of {name}: expected {codes.n_latents:,} latents, found {decoder_nd.shape[0]:,}; "
+                "run `antar features` again"
+            )
+        by_latent = codes.csc()
+        offsets = np.asarray(by_latent.indptr, dtype=np.int64)
+        return cls(by_latent.indices.astype(np.int64), by_latent.data, offsets, n_texts, decoder_nd, np.sort(live))
+
+    def texts_of(self, latent: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that fire the latent and their strengths, strongest first, ties by row."""
+        lo, hi = self.offsets[latent], self.offsets[latent + 1]
+        rows, values = self.rows[lo:hi], self.values[lo:hi]
+        order = np.lexsort((rows, -values))
+        return rows[order], values[order]
+
+    def nearest(self, latent: int, count: int) -> np.ndarray:
+        """The `count` live latents of the highest decoder cosine with this one, nearest first."""
+        norms = np.linalg.norm(self.decoder_nd[self.live_latents], axis=1)
+        cosines = self.decoder_nd[self.live_latents] @ self.decoder_nd[latent] / np.maximum(norms, 1e-12)
+        cosines[self.live_latents == latent] = -np.inf
+        # Rounded, so that the order does not hang on the last bit of a matrix product.
+        order = np.lexsort((self.live_latents, -np.round(cosines, 5)))
+        return self.live_latents[order][: min(count, len(order) - 1)]
+
+    def fires_any(self, latents: np.ndarray) -> np.ndarray:
+        """bool `[n_texts]`: fires at least one of the latents."""
+        fires = np.zeros(self.n_texts, dtype=bool)
+        for latent in latents:
+            fires[self.rows[self.offsets[latent] : self.offsets[latent + 1]]] = True
+        return fires
