@@ -1,0 +1,23 @@
+"""Checkpoints and their activations: load a pair, tokenise once, read every side's layers, export."""
+
+from antar.models.config import ExtractConfig, ModelConfig
+from antar.models.export import export_npz
+from antar.models.extract import SideTask
+from antar.models.pair import PairFacts, check_pair, load_model, load_tokenizer
+from antar.models.read import read_site, site_folder
+from antar.models.tokens import TokenTask, n_shards
+
+__all__ = [
+    "ExtractConfig",
+    "ModelConfig",
+    "PairFacts",
+    "SideTask",
+    "TokenTask",
+    "check_pair",
+    "export_npz",
+    "load_model",
+    "load_tokenizer",
+    "n_shards",
+    "read_site",
+    "site_folder",
+]
