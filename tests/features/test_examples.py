@@ -77,7 +77,7 @@ def test_features_frame_equals_dense_numpy() -> None:
     dense = np.asarray(codes.csr().todense(), dtype=np.float64)
     dense[:, 3] = 0  # a dead one
     codes = SparseCodes(codes.indices_nk, np.where(codes.indices_nk == 3, 0, codes.values_nk), 12)
-    frame = features_frame(ID, codes, texts, FeatureConfig(live_texts=2))
+    frame = features_frame(ID, codes, texts, config=FeatureConfig(live_texts=2))
     train = (texts["split"] == "train").to_numpy()
     cultural = contrast_rows(texts) & (texts["group"] == "cultural").to_numpy()
     assert np.array_equal(frame["live"], (dense[train] > 0).sum(0) >= 2)

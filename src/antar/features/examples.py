@@ -78,10 +78,10 @@ def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataF
     return pl.concat(frames)
 
 
-def live_latents(codes: SparseCodes, texts: pl.DataFrame, config: FeatureConfig) -> np.ndarray:
+def live_latents(codes: SparseCodes, train_rows: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """bool `[n_latents]`: which latents are live by the study's rule (`features.live_on`, `.live_texts`)."""
     if config.live_on == "train":
-        codes = codes.rows(texts["split"].to_numpy() == "train")
+        codes = codes.rows(train_rows)
     return codes.firing_counts() >= config.live_texts
 
 
@@ -96,13 +96,20 @@ def contrast_rows(texts: pl.DataFrame) -> np.ndarray:
 
 
 def features_frame(
-    dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataFrame, config: FeatureConfig | None = None
+    dictionary: DictionaryId,
+    codes: SparseCodes,
+    texts: pl.DataFrame,
+    train_rows: np.ndarray | None = None,
+    config: FeatureConfig | None = None,
 ) -> pl.DataFrame:
     """The rows of `features.parquet` for one dictionary: one for each latent, dead ones too.
 
-    codes: of all texts at the dictionary's own side, in the order of `texts`. Rates are shares of texts; a rate over
-    no texts at all is null, as are `mean_active` and `max_active` of a latent that never fires.
+    codes: of all texts at the dictionary's own side, in the order of `texts`
+    train_rows: index or boolean array of the texts that the dictionary was trained on; by default the train split
+    Rates are shares of texts; a rate over no texts at all is null, as are `mean_active` and `max_active` of a latent
+    that never fires.
     """
+    trained = texts["split"].to_numpy() == "train" if train_rows is None else train_rows
     unseen = contrast_rows(texts)
     group = texts["group"].to_numpy()
     largest = np.zeros(codes.n_latents, dtype=np.float32)
@@ -120,9 +127,9 @@ def features_frame(
             "trained_on": [dictionary.trained_on] * n,
             "layer": np.full(n, dictionary.layer, dtype=np.int64),
             "latent": np.arange(n, dtype=np.int64),
-            "live": live_latents(codes, texts, config or FeatureConfig()),
-            "firing_rate": _rate(codes, np.ones(len(codes), dtype=bool)),
-            "firing_rate_train": _rate(codes, texts["split"].to_numpy() == "train"),
+            "live": live_latents(codes, trained, config or FeatureConfig()),
+            "firing_rate": _rate(codes, np.arange(len(codes))),
+            "firing_rate_train": _rate(codes, trained),
             "firing_rate_cultural": _rate(codes, unseen & (group == "cultural")),
             "firing_rate_control": _rate(codes, unseen & (group == "control")),
             "mean_active": mean_active,
@@ -133,5 +140,5 @@ def features_frame(
 
 def _rate(codes: SparseCodes, rows: np.ndarray) -> np.ndarray:
     """Share of the chosen texts that fire each latent, `[n_latents]`; NaN over no texts."""
-    n = int(rows.sum())
-    return codes.rows(rows).firing_counts() / n if n else np.full(codes.n_latents, np.nan)
+    chosen = codes.rows(rows)
+    return chosen.firing_counts() / len(chosen) if len(chosen) else np.full(codes.n_latents, np.nan)

@@ -1,0 +1,274 @@
+"""One comparison measured on one set of codes: effects, statistics under shuffles, p-values, as rows of a table.
+
+A comparison is a contrast with its designs (one a language, for each half of the texts). It is made once and used
+for every dictionary. What depends on the codes happens here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from antar.core.sparse import SparseCodes
+from antar.features.cells import Cells, Entries, average_ranks, entries_of, sum_over_units
+from antar.features.config import ContrastConfig
+from antar.features.designs import Design
+from antar.features.paired import Pairs, paired_effects
+from antar.features.permutation import paired_statistics, pooled_p_values, unpaired_statistics
+from antar.features.statistics import MEASURES, Stratum, interaction_odds, moments, unpaired_effects
+
+POOLED = "pooled"
+SIZES = ("n_a", "n_b", "documents_a", "documents_b")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A contrast with everything that does not depend on the codes.
+
+    contrast: "shift" | "culture" | "interaction" | "facet"; facet: the column of a facet contrast
+    values:   name of each target (None outside facets); targets: int `[n_targets]`, its label in the designs
+    halves:   "estimate" and "select" → one design for each language; the languages are the same in both
+    nulls:    name of each reported shuffle: "" for the observed labels, then e.g. "shuffled"
+    """
+
+    contrast: str
+    facet: str | None
+    values: tuple[str | None, ...]
+    targets: np.ndarray
+    halves: dict[str, list[Design]]
+    nulls: tuple[str, ...]
+
+    @property
+    def languages(self) -> list[str]:
+        return [design.language for design in self.halves["estimate"]]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One half. Leading axes: places (the languages, then pooled), reported columns (real, then nulls).
+
+    effects: measure → `[places, columns, n_latents, n_targets]`; p the same shape
+    sizes:   n_a, n_b, documents_a, documents_b → `[places, columns, n_targets]`
+    fires:   bool `[places, n_latents]`, the latent fires on some compared text
+    """
+
+    effects: dict[str, np.ndarray]
+    p: np.ndarray
+    sizes: dict[str, np.ndarray]
+    fires: np.ndarray
+
+
+def measure(
+    comparison: Comparison, codes: SparseCodes, before: SparseCodes | None, live: np.ndarray, config: ContrastConfig
+) -> pl.DataFrame:
+    """Rows of one comparison: latents that are `live` and fire on a compared text of the estimation half.
+
+    codes: all texts on side b; before: the same texts on side a (shift and interaction only)
+    live:  bool `[n_latents]`
+    """
+    entries = {
+        half: [_entries(design, codes, before) for design in comparison.halves[half]] for half in comparison.halves
+    }
+    latents = np.unique(np.concatenate([np.empty(0, np.int64), *(e.latent for es in entries.values() for e in es)]))
+    latents = latents[live[latents]]
+    if len(latents) == 0:
+        return pl.DataFrame()
+    floor = config.sd_floor * max(_typical_size(codes), _typical_size(before))
+    measured = {
+        half: _measure_half(comparison, comparison.halves[half], [_compact(e, latents) for e in entries[half]],
+                            len(latents), floor)
+        for half in comparison.halves
+    }  # fmt: skip
+    return _rows(comparison, latents, measured, config)
+
+
+def _entries(design: Design, codes: SparseCodes, before: SparseCodes | None) -> Entries:
+    return entries_of(codes.rows(design.rows), None if before is None else before.rows(design.rows))
+
+
+def _typical_size(codes: SparseCodes | None) -> float:
+    """Root mean square of the values that fired."""
+    fired = np.empty(0) if codes is None else codes.values_nk[codes.values_nk > 0].astype(np.float64)
+    return float(np.sqrt(np.mean(fired**2))) if len(fired) else 0.0
+
+
+def _compact(entries: Entries, latents: np.ndarray) -> Entries:
+    """The entries of some latents, which are renumbered 0 … len(latents) − 1."""
+    keep = np.isin(entries.latent, latents)
+    place = np.searchsorted(latents, entries.latent[keep])
+    return Entries(place, entries.row[keep], entries.a[keep], entries.b[keep])
+
+
+def _measure_half(
+    comparison: Comparison, designs: list[Design], entries: list[Entries], n_latents: int, sd_floor: float
+) -> Measured:
+    n_columns = len(comparison.nulls)
+    fires = np.array([np.bincount(e.latent, (e.a > 0) | (e.b > 0), minlength=n_latents) > 0 for e in entries])
+    fires = np.vstack([fires, fires.any(axis=0)])
+    if comparison.contrast == "shift":
+        parts = [pair_cells(e, d, n_latents) for e, d in zip(entries, designs, strict=True)]
+        statistics = paired_statistics([cells for cells, _ in parts], designs, sd_floor)
+        effects = [_shift_effects(parts, designs, column, sd_floor) for column in range(n_columns)]
+        sizes = [_shift_sizes(designs) for _ in range(n_columns)]
+    else:
+        change = comparison.contrast == "interaction"
+        parts = [group_cells(e, d, n_latents, change) for e, d in zip(entries, designs, strict=True)]
+        statistics = unpaired_statistics([cells for cells, _ in parts], designs, comparison.targets, sd_floor)
+        strata = [_strata(parts, designs, comparison.targets, column) for column in range(n_columns)]
+        effects = [_group_effects(one, change, sd_floor) for one in strata]
+        sizes = [_group_sizes(one) for one in strata]
+    expected = _expected_units([cells for cells, _ in parts], designs, comparison)
+    return Measured(
+        {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES},
+        _p_values(statistics, expected, n_columns),
+        {name: np.stack([one[name] for one in sizes], axis=1) for name in sizes[0]},
+        fires,
+    )
+
+
+def group_cells(entries: Entries, design: Design, n_latents: int, change: bool = False) -> tuple[Cells, np.ndarray]:
+    """Cells of an unpaired comparison, of values or of changes, and the rank of a zero `[n_latents]`."""
+    x = entries.change if change else entries.b
+    ranks, zero_rank = average_ranks(entries.latent, x, n_latents, len(design.rows))
+    fired_a, fired_b = (entries.a > 0).astype(np.float64), (entries.b > 0).astype(np.float64)
+    columns = {"s1": x, "s2": x * x, "fired": fired_b - fired_a, "rank": ranks - zero_rank[entries.latent]}
+    if change:
+        columns |= {"fired_before": fired_a, "fired_after": fired_b}
+    return sum_over_units(entries.latent, design.unit[entries.row], columns, n_latents, design.n_units), zero_rank
+
+
+def pair_cells(entries: Entries, design: Design, n_latents: int) -> tuple[Cells, np.ndarray]:
+    """Cells of a paired comparison (sums as in `Pairs`, and `rank_a`), and the rank of a zero `[n_latents]`."""
+    a, b = entries.a, entries.b
+    twice = np.concatenate([entries.latent, entries.latent])
+    ranks, zero_rank = average_ranks(twice, np.concatenate([a, b]), n_latents, 2 * len(design.rows))
+    excess = ranks - zero_rank[twice]
+    columns = {
+        "a": a, "b": b, "aa": a * a, "bb": b * b, "cc": (b - a) ** 2, "fired_a": (a > 0).astype(np.float64),
+        "fired_b": (b > 0).astype(np.float64), "rank_a": excess[: len(a)], "rank": excess[len(a) :],
+    }  # fmt: skip
+    return sum_over_units(entries.latent, design.unit[entries.row], columns, n_latents, design.n_units), zero_rank
+
+
+def swapped(cells: Cells, signs: np.ndarray) -> Cells:
+    """The cells with sides a and b exchanged in the units whose sign is −1."""
+    swap = signs[cells.unit] < 0
+    sums = dict(cells.sums)
+    for one, other in (("a", "b"), ("aa", "bb"), ("fired_a", "fired_b"), ("rank_a", "rank")):
+        sums[one] = np.where(swap, cells.sums[other], cells.sums[one])
+        sums[other] = np.where(swap, cells.sums[one], cells.sums[other])
+    return Cells(cells.latent, cells.unit, sums, cells.n_latents, cells.n_units)
+
+
+def _shift_effects(
+    parts: Sequence[tuple[Cells, np.ndarray]], designs: Sequence[Design], column: int, sd_floor: float
+) -> dict[str, np.ndarray]:
+    strata = [
+        Pairs(swapped(cells, design.labels[:, column]), design.unit_sizes, zero_rank)
+        for (cells, zero_rank), design in zip(parts, designs, strict=True)
+    ]
+    places = [paired_effects(one, sd_floor) for one in [*([stratum] for stratum in strata), strata]]
+    return {name: np.stack([place[name] for place in places])[:, :, None] for name in MEASURES}
+
+
+def _shift_sizes(designs: Sequence[Design]) -> dict[str, np.ndarray]:
+    texts = [len(design.rows) for design in designs]
+    units = [design.n_units for design in designs]
+    n = np.array([*texts, sum(texts)], dtype=np.float64)[:, None]
+    documents = np.array([*units, sum(units)], dtype=np.float64)[:, None]
+    return {"n_a": n, "n_b": n, "documents_a": documents, "documents_b": documents}
+
+
+def _strata(
+    parts: Sequence[tuple[Cells, np.ndarray]], designs: Sequence[Design], targets: np.ndarray, column: int
+) -> list[Stratum]:
+    strata: list[Stratum] = []
+    for (cells, zero_rank), design in zip(parts, designs, strict=True):
+        groups = moments(cells, design.unit_sizes, design.labels[:, column].astype(np.int64), design.n_groups)
+        strata.append(Stratum(groups.rest(targets), groups.take(targets), zero_rank))
+    return strata
+
+
+def _group_effects(strata: list[Stratum], change: bool, sd_floor: float) -> dict[str, np.ndarray]:
+    places = [unpaired_effects(one, sd_floor) for one in [*([stratum] for stratum in strata), strata]]
+    if change:
+        for place, one in zip(places, [*([stratum] for stratum in strata), strata], strict=True):
+            nothing = np.full(place["d_av"].shape, np.nan)
+            place |= {"log_odds": interaction_odds(one), "magnitude_a": nothing, "magnitude_b": nothing}
+    return {name: np.stack([place[name] for place in places]) for name in MEASURES}
+
+
+def _group_sizes(strata: list[Stratum]) -> dict[str, np.ndarray]:
+    """Texts and units; the pooled place counts the languages that were pooled."""
+    found: dict[str, np.ndarray] = {}
+    for side in ("a", "b"):
+        n = [getattr(stratum, side).n for stratum in strata]
+        units = [getattr(stratum, side).units for stratum in strata]
+        use = [stratum.enough for stratum in strata]
+        found[f"n_{side}"] = np.stack([*n, np.sum([x * u for x, u in zip(n, use, strict=True)], axis=0)])
+        found[f"documents_{side}"] = np.stack(
+            [*units, np.sum([x * u for x, u in zip(units, use, strict=True)], axis=0)]
+        )
+    return found
+
+
+def _expected_units(cells: Sequence[Cells], designs: Sequence[Design], comparison: Comparison) -> np.ndarray:
+    """How many units of group b would fire each latent if labels meant nothing, `[places, n_latents, n_targets]`."""
+    found: list[np.ndarray] = []
+    for one, design in zip(cells, designs, strict=True):
+        if comparison.contrast == "shift":
+            share = np.ones(1)
+            counts = one.by_latent((one.sums["a"] != one.sums["b"]).astype(np.float64))
+        else:
+            groups = np.bincount(design.labels[:, 0], minlength=design.n_groups)
+            share = groups[comparison.targets] / max(design.n_units, 1)
+            counts = one.by_latent(np.ones(len(one.latent)))
+        found.append(counts[:, None] * share[None, :])
+    return np.stack([*found, np.sum(found, axis=0)])
+
+
+def _p_values(statistics: np.ndarray, expected: np.ndarray, n_columns: int) -> np.ndarray:
+    """`[places, columns, n_latents, n_targets]`; every place has its own pools."""
+    places, n_latents, n_targets, _ = statistics.shape
+    p = np.empty((places, n_columns, n_latents, n_targets))
+    for place in range(places):
+        flat = statistics[place].reshape(n_latents * n_targets, -1)
+        found = pooled_p_values(flat[:, :n_columns], flat[:, n_columns:], expected[place].ravel())
+        p[place] = found.T.reshape(n_columns, n_latents, n_targets)
+    return p
+
+
+def _rows(
+    comparison: Comparison, latents: np.ndarray, measured: dict[str, Measured], config: ContrastConfig
+) -> pl.DataFrame:
+    estimate, select = measured["estimate"], measured["select"]
+    frames: list[pl.DataFrame] = []
+    designs = comparison.halves["estimate"]
+    texts = sum(len(design.rows) for design in designs)
+    matched = [design.matched for design in designs]
+    matched.append(sum(design.matched * len(design.rows) for design in designs) / max(texts, 1))
+    for place, language in enumerate([*comparison.languages, POOLED]):
+        for column, null in enumerate(comparison.nulls):
+            sizes = {name: values[place, column] for name, values in estimate.sizes.items()}
+            there = (sizes["n_a"] > 0) & (sizes["n_b"] > 0)
+            who, which = np.nonzero(estimate.fires[place][:, None] & there[None, :])
+            columns = {
+                "contrast": pl.repeat(comparison.contrast, len(who), eager=True),
+                "facet": pl.repeat(comparison.facet, len(who), dtype=pl.String, eager=True),
+                "value": pl.Series(comparison.values, dtype=pl.String).gather(which),
+                "language": pl.repeat(language, len(who), eager=True),
+                "latent": latents[who],
+                "null": pl.repeat(null, len(who), eager=True),
+                **{name: sizes[name][which].astype(np.int64) for name in SIZES},
+                **{name: values[place, column][who, which] for name, values in estimate.effects.items()},
+                "p": estimate.p[place, column][who, which],
+                "d_av_select": select.effects["d_av"][place, column][who, which],
+                "p_select": select.p[place, column][who, which],
+                "few": (np.minimum(sizes["n_a"], sizes["n_b"]) < config.warn_under)[which],
+                "matched": np.full(len(who), matched[place]),
+            }
+            frames.append(pl.DataFrame(columns))
+    return pl.concat(frames).with_columns(pl.selectors.float().fill_nan(None))

@@ -1,0 +1,230 @@
+"""p-values by permutation over documents, fine enough for tens of thousands of tests.
+
+The statistic is studentised: a difference of means over its cluster-robust standard error, recomputed for every
+shuffle (Chung & Romano 2013: a studentised permutation test stays valid where only the means are equal under the
+null; Cameron, Gelbach & Miller 2008 on clusters). All shuffles of all features are sparse × dense products.
+
+With B shuffles one feature's p cannot fall below 1/(B + 1), too coarse for Benjamini–Hochberg over 70,000 tests. So
+the tail is pooled. Each feature's statistic is centred and scaled by the mean and standard deviation of its own
+shuffles (which also takes away what length bins explain), and a pool of features with about the same expected number
+of firing documents in group b shares one null. The assumption is that these standardised nulls have one shape within
+a pool; how rare a feature is governs that shape (it makes the null discrete and skewed), hence the pools. Where a
+feature's own shuffles exceed its statistic at least `OWN_EXCEEDANCES` times, its own p is used, which assumes
+nothing: pooling decides only in the tail. Beyond every draw of its pool a generalised Pareto tail takes over, so that
+a lone strong feature among 100,000 tests can still be found. tests/features/test_permutation.py measures how well
+this is calibrated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from antar.features.cells import Cells
+from antar.features.designs import Design
+
+OWN_EXCEEDANCES = 10
+POOL_CELLS = 32
+"""A pool holds at least so many (feature, target) cells …"""
+MAX_POOLS = 16
+"""… and there are at most so many pools."""
+TAIL_DRAWS = 250
+"""Largest draws of a pool to which its tail is fitted."""
+TAIL_REACH = 1000
+"""A p is at least 1/(this × the pool's draws)."""
+CHUNK_COLUMNS = 512
+"""Columns (targets × draws) of one sparse × dense product: 512 × 8,192 latents × 8 bytes = 32 MiB an array."""
+
+
+def unpaired_statistics(
+    cells: Sequence[Cells], designs: Sequence[Design], targets: np.ndarray, sd_floor: float
+) -> np.ndarray:
+    """Studentised differences, float32 `[n_languages + 1, n_latents, n_targets, n_columns]`; pooled comes last.
+
+    cells, designs: one of each for a language; targets: the labels that are each compared with all other labels.
+    A target with fewer than two units on either side in a language is NaN there and left out of the pool.
+    """
+    n_columns, n_latents = designs[0].labels.shape[1], cells[0].n_latents
+    out = np.empty((len(designs) + 1, n_latents, len(targets), n_columns), dtype=np.float32)
+    matrices = [_unpaired_matrices(one, design) for one, design in zip(cells, designs, strict=True)]
+    step = max(1, CHUNK_COLUMNS // len(targets))
+    for lo in range(0, n_columns, step):
+        chunk = slice(lo, min(lo + step, n_columns))
+        parts = [
+            _differences(matrix, design, chunk, targets) for matrix, design in zip(matrices, designs, strict=True)
+        ]
+        for place, (difference, variance, floor, _) in enumerate(parts):
+            out[place, :, :, chunk] = _ratio(difference, variance, sd_floor**2 * floor)
+        out[-1, :, :, chunk] = _pooled_ratio(parts, sd_floor)
+    return out
+
+
+def _unpaired_matrices(cells: Cells, design: Design) -> tuple[object, ...]:
+    s1 = cells.sums["s1"]
+    sizes = design.unit_sizes[cells.unit]
+    plain = bool((design.unit_sizes == 1).all())  # then Σ m·S1 is ΣS1, and one product is saved
+    return cells.matrix(s1), cells.matrix(s1 * s1), None if plain else cells.matrix(s1 * sizes)
+
+
+_Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+def _differences(matrices: tuple[object, ...], design: Design, chunk: slice, targets: np.ndarray) -> _Part:
+    """(difference, its variance, 1/n_a + 1/n_b, weight) of one language: `[n_latents or 1, n_targets, chunk]`."""
+    labels = design.labels[:, chunk]
+    chosen = (labels[:, None, :] == targets[None, :, None]).astype(np.float64)
+    shape = (-1, *chosen.shape[1:])
+    flat = chosen.reshape(len(chosen), -1)
+    m = design.unit_sizes
+    one = np.ones(len(m))
+    n, units, squares = m @ flat, flat.sum(axis=0), (m**2) @ flat
+    sums: list[tuple[np.ndarray, np.ndarray]] = []
+    for matrix in matrices:
+        if matrix is None:
+            sums.append(sums[0])
+        else:
+            in_b = matrix @ flat  # pyright: ignore[reportOperatorIssue]
+            sums.append((in_b, (matrix @ one)[:, None] - in_b))  # pyright: ignore[reportOperatorIssue]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_b, variance_b = _mean_and_variance(n, units, squares, *(pair[0] for pair in sums))
+        rest = (m.sum() - n, len(m) - units, (m**2).sum() - squares)
+        mean_a, variance_a = _mean_and_variance(*rest, *(pair[1] for pair in sums))
+        enough = (units >= 2) & (rest[1] >= 2)
+        weight = np.where(enough, n * rest[0] / (n + rest[0]), 0.0)
+        floor = np.where(enough, 1 / n + 1 / rest[0], 0.0)
+        difference = np.where(enough, mean_b - mean_a, np.nan)
+        variance = np.where(enough, variance_a + variance_b, np.nan)
+    return difference.reshape(shape), variance.reshape(shape), floor.reshape(shape), weight.reshape(shape)
+
+
+def _mean_and_variance(
+    n: np.ndarray, units: np.ndarray, squares: np.ndarray, s1: np.ndarray, s11: np.ndarray, m1: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """A mean and its cluster-robust variance: Σ(S1 − m·mean)² / n² × G/(G − 1)."""
+    mean = s1 / n
+    total = s11 - 2 * mean * m1 + mean**2 * squares
+    return mean, np.maximum(total, 0) / n**2 * (units / (units - 1))
+
+
+def _ratio(difference: np.ndarray, variance: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    # Rounding leaves 1e-16 of the squares where nothing varies; the floor of the standard deviation catches it.
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(variance <= floor, 0.0 * difference, difference / np.sqrt(variance))
+
+
+def _pooled_ratio(parts: Sequence[_Part], sd_floor: float) -> np.ndarray:
+    total = np.sum([part[3] for part in parts], axis=0)
+    difference, variance, floor = 0.0, 0.0, 0.0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for one, its_variance, its_floor, weight in parts:
+            w = weight / total
+            difference = difference + np.where(w == 0, 0.0, w * one)
+            variance = variance + np.where(w == 0, 0.0, w**2 * its_variance)
+            floor = floor + np.where(w == 0, 0.0, w**2 * its_floor)
+    return _ratio(np.asarray(difference), np.asarray(variance), sd_floor**2 * np.asarray(floor))
+
+
+def paired_statistics(cells: Sequence[Cells], designs: Sequence[Design], sd_floor: float) -> np.ndarray:
+    """Studentised mean changes, float32 `[n_languages + 1, n_latents, 1, n_columns]`; pooled comes last.
+
+    cells: with sums `a` and `b`. A language with fewer than two units is NaN and left out of the pool.
+    """
+    n_columns, n_latents = designs[0].labels.shape[1], cells[0].n_latents
+    out = np.empty((len(designs) + 1, n_latents, 1, n_columns), dtype=np.float32)
+    for lo in range(0, n_columns, CHUNK_COLUMNS):
+        chunk = slice(lo, min(lo + CHUNK_COLUMNS, n_columns))
+        parts = [_changes(one, design, chunk) for one, design in zip(cells, designs, strict=True)]
+        for place, (difference, variance, floor, _) in enumerate(parts):
+            out[place, :, :, chunk] = _ratio(difference, variance, sd_floor**2 * floor)
+        out[-1, :, :, chunk] = _pooled_ratio(parts, sd_floor)
+    return out
+
+
+def _changes(cells: Cells, design: Design, chunk: slice) -> _Part:
+    signs = design.labels[:, chunk].astype(np.float64)
+    change = cells.sums["b"] - cells.sums["a"]
+    m = design.unit_sizes
+    n, units = m.sum(), len(m)
+    if units < 2:
+        nothing = np.full((cells.n_latents, 1, signs.shape[1]), np.nan)
+        return nothing, nothing, np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
+    mean = (cells.matrix(change) @ signs) / n
+    m1 = cells.matrix(change * m[cells.unit]) @ signs
+    s11 = cells.by_latent(change**2)[:, None]
+    variance = np.maximum(s11 - 2 * mean * m1 + mean**2 * np.sum(m**2), 0) / n**2 * units / (units - 1)
+    size = np.full((1, 1, 1), n)
+    return mean[:, None, :], variance[:, None, :], 1 / size, size
+
+
+def pooled_p_values(observed: np.ndarray, draws: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Two-sided p of each cell, with the tail of the null pooled over similar cells (see the module's paragraph).
+
+    observed: `[n_cells, n_columns]` statistics, each column tested on its own
+    draws:    `[n_cells, n_draws]`, the same statistic under shuffles
+    expected: `[n_cells]`, what decides which cells are alike: the expected number of firing units in group b
+
+    NaN where a statistic is NaN; 1 where the shuffles do not vary. p = 2·min(upper, lower), each (1 + hits)/(1 + N).
+    """
+    p = np.full(observed.shape, np.nan)
+    testable = np.flatnonzero(~np.isnan(observed).any(axis=1) & ~np.isnan(draws).any(axis=1))
+    centre = draws.mean(axis=1, dtype=np.float64, keepdims=True)
+    spread = draws.std(axis=1, dtype=np.float64, keepdims=True)
+    still = spread[:, 0] <= 1e-6 * (1 + np.abs(centre[:, 0]))
+    p[testable] = 1.0
+    varying = testable[~still[testable]]
+    if len(varying) == 0:
+        return p
+    order = varying[np.argsort(expected[varying], kind="stable")]
+    for pool in np.array_split(order, max(1, min(MAX_POOLS, len(order) // POOL_CELLS))):
+        null = ((draws[pool] - centre[pool]) / spread[pool]).astype(np.float32)
+        p[pool] = _pool_p((observed[pool] - centre[pool]) / spread[pool], null)
+    return p
+
+
+def _pool_p(z: np.ndarray, null: np.ndarray) -> np.ndarray:
+    """p of standardised statistics `[cells, columns]` against their own `[cells, draws]` and the pool's draws."""
+    # Rare features have few distinct values: a draw that equals the statistic up to rounding counts as a hit.
+    slack = 1e-4 * (1 + np.abs(z))
+    both = np.empty((2, *z.shape))
+    pooled = np.sort(null, axis=None)
+    for side, sign in enumerate((1, -1)):
+        edge = sign * z - slack
+        hits = len(pooled) - np.searchsorted(pooled, edge) if sign > 0 else np.searchsorted(pooled, -edge, "right")
+        shared = np.where(
+            hits > 0, (hits + 1) / (len(pooled) + 1), tail_p(edge, pooled if sign > 0 else -pooled[::-1])
+        )
+        beyond = null[:, None, :] >= edge[..., None] if sign > 0 else null[:, None, :] <= -edge[..., None]
+        count = np.count_nonzero(beyond, axis=2)
+        both[side] = np.where(count >= OWN_EXCEEDANCES, (count + 1) / (null.shape[1] + 1), shared)
+    return np.minimum(2 * both.min(axis=0), 1.0)
+
+
+def tail_p(z: np.ndarray, ordered: np.ndarray) -> np.ndarray:
+    """P(null ≥ z) for z beyond all of the null's draws `ordered` (ascending), by a generalised Pareto tail.
+
+    The tail is fitted to the largest draws (at most `TAIL_DRAWS` and 5% of them) by probability-weighted moments
+    (Hosking & Wallis 1987, eq. 6; its use for permutation tests, Knijnenburg et al. 2009). Its shape is kept at 0
+    (exponential) or above: studentised statistics have lighter tails than that, so the fit errs on the safe side, and
+    a negative shape would claim that larger values are impossible. p is at most 1/(N + 1) and at least
+    1/(`TAIL_REACH` · N): extrapolation further than that would be faith.
+    """
+    n = len(ordered)
+    most = 1 / (n + 1)
+    k = min(TAIL_DRAWS, n // 20)
+    if k < 20:
+        return np.full(z.shape, most)
+    threshold = float(ordered[-k - 1])
+    excess = ordered[-k:].astype(np.float64) - threshold
+    mean = float(excess.mean())
+    weighted = float(np.mean(excess * (k - np.arange(1, k + 1) + 0.35) / k))
+    if mean <= 0 or mean <= 2 * weighted:
+        return np.full(z.shape, most)
+    shape = max(2 - mean / (mean - 2 * weighted), 0.0)
+    beyond = np.maximum(z - threshold, 0.0)
+    if shape > 1e-6:
+        scale = 2 * mean * weighted / (mean - 2 * weighted)
+        survival = np.power(1 + shape * beyond / scale, -1 / shape)
+    else:
+        survival = np.exp(-beyond / mean)
+    return np.clip(k / n * survival, 1 / (TAIL_REACH * n), most)
