@@ -1,0 +1,270 @@
+"""Criterion 4: are there features with a large and significant difference, and more of them than on a sham?
+
+A dictionary on a difference rescales whatever drift there is to unit variance, so counts of large effects are as
+high on a sham (a checkpoint trained on with nothing to learn) as on a real change. The count therefore never
+passes alone: it must stand above the upper end of the sham's interval, and without a sham it is not judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from antar.core.sites import DictionaryId
+from antar.criteria.config import CriteriaConfig
+from antar.criteria.intervals import clopper_pearson
+from antar.criteria.types import Cell, Criterion, Interval, Null, finite
+
+CHANGE = "change between base and chat"
+NO_SHAM = "This study has no sham, so drift and alignment cannot be told apart."
+# What a base-vs-chat effect is in the contrasts, in the order in which one is chosen to decide: the paired shift;
+# else the interaction; else, on a delta dictionary, cultural against control texts, which is the interaction.
+KINDS = ("shift", "interaction", "culture")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Of `live` features of some dictionaries, how many count by effect size and how many by firing odds."""
+
+    live: int
+    flagged: int
+    by_odds: int
+    confidence: float
+
+    @property
+    def share(self) -> float | None:
+        return self.flagged / self.live if self.live else None
+
+    @property
+    def ci(self) -> Interval | None:
+        return clopper_pearson(self.flagged, self.live, self.confidence)
+
+
+Key = tuple[str, str, str]
+"""(null, contrast, dictionary); null "" is the real comparison."""
+
+
+def real_twin(dictionary: str) -> str:
+    """The study's dictionary that a null's dictionary stands for: `delta:a.layer03` → `delta.layer03`."""
+    one = DictionaryId.parse(dictionary)
+    trained_on = one.trained_on.split(":")[0]
+    return str(DictionaryId("delta" if trained_on == "delta" else one.trained_on, one.layer, one.kind))
+
+
+def change_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
+    """The rows that compare base with chat (or a null's stand-in for chat): shift and interaction of any
+    dictionary, culture of a delta dictionary. Pooled over languages where a contrast has a pooled row."""
+    rows = contrasts.filter(
+        pl.col("contrast").is_in(["shift", "interaction"])
+        | ((pl.col("contrast") == "culture") & pl.col("dictionary").str.starts_with("delta"))
+    )
+    keys = ["null", "contrast", "dictionary"]
+    pooled = (pl.col("language") == "pooled").any().over(keys)
+    return rows.filter(~pooled | (pl.col("language") == "pooled"))
+
+
+def tallies(contrasts: pl.DataFrame, live: Mapping[str, int], cfg: CriteriaConfig) -> dict[Key, Tally]:
+    """Features that count, by null, contrast and dictionary. `live`: dictionary → number of live latents; a
+    dictionary that is not in it is counted over the latents that were tested. A latent counts once."""
+    significant = pl.col("q").is_not_nan() & (pl.col("q") < cfg.q)
+    large = pl.col("d_av").is_not_nan() & (pl.col("d_av").abs() > cfg.d) & significant
+    odd = pl.col("log_odds").is_not_nan() & (pl.col("log_odds").abs() > cfg.log_odds) & significant
+    counted = (
+        change_rows(contrasts)
+        .group_by("null", "contrast", "dictionary", "latent")
+        .agg(large.fill_null(False).any().alias("large"), odd.fill_null(False).any().alias("odd"))
+        .group_by("null", "contrast", "dictionary")
+        .agg(pl.len().alias("tested"), pl.col("large").sum(), pl.col("odd").sum())
+    )
+    return {
+        (row["null"], row["contrast"], row["dictionary"]): Tally(
+            max(int(live.get(row["dictionary"], 0)), row["tested"]), row["large"], row["odd"], cfg.confidence
+        )
+        for row in counted.iter_rows(named=True)
+    }
+
+
+def _sum(parts: Sequence[Tally], cfg: CriteriaConfig) -> Tally:
+    return Tally(
+        sum(part.live for part in parts),
+        sum(part.flagged for part in parts),
+        sum(part.by_odds for part in parts),
+        cfg.confidence,
+    )
+
+
+def effect(
+    contrasts: pl.DataFrame,
+    live: Mapping[str, int],
+    cfg: CriteriaConfig,
+    geometry: Sequence[Mapping[str, Any]] = (),
+) -> Criterion:
+    """Criterion 4. value: share of the live features with |d_av| > `cfg.d` and q < `cfg.q` on the estimation half.
+
+    The shams' share is pooled over the same dictionaries; of several shams, the one with the highest upper end
+    sets the threshold. `geometry`: the rows of features/geometry.json, for the energy beside the counts.
+    """
+    counts = tallies(contrasts, live, cfg)
+    kind = next((k for k in KINDS if any(key[0] == "" and key[1] == k for key in counts)), None)
+    rows = [
+        _row(key, tally, counts, geometry)
+        for key, tally in sorted(counts.items(), key=lambda item: item[0])
+        if key[0] == ""
+    ]
+    if kind is None:
+        return _criterion(cfg, None, None, 0.0, "not measured", "No contrast between base and chat was made.", {}, [])
+    real = {key[2]: tally for key, tally in counts.items() if key[:2] == ("", kind)}
+    total = _sum(list(real.values()), cfg)
+    shams = {name: _null_tally(name, kind, counts, set(real), cfg) for name in _sham_names(counts)}
+    shams = {name: tally for name, tally in shams.items() if tally.live}
+    paired = {real_twin(key[2]) for key in counts if key[0] in shams and key[1] == kind}
+    compared = _sum([tally for name, tally in real.items() if name in paired], cfg) if shams else total
+    beside = _beside(kind, total, counts, set(real), cfg) | _energy(geometry)
+    beside["dictionaries without a sham"] = len(set(real) - paired)
+    if not shams or not compared.live:
+        return _criterion(cfg, total, None, 0.0, "not measured", _unjudged(kind, total, cfg), beside, rows)
+    worst, sham = max(shams.items(), key=lambda item: (_upper(item[1]), item[0]))
+    null = Null(name=f"{worst}, the same counts", value=sham.share, ci=sham.ci)
+    passed = (compared.share or 0.0) > _upper(sham)
+    sentence = (
+        f"{compared.flagged:,} of {compared.live:,} live features ({_percent(compared)}) have |d| > {cfg.d:g} and "
+        f"q < {cfg.q:g} in the {kind} contrast; on {worst} {sham.flagged:,} of {sham.live:,} have "
+        f"(at most {_upper(sham):.1%}), so the count {'stands above' if passed else 'does not stand above'} "
+        "what training with nothing to learn gives."
+    )
+    return _criterion(cfg, compared, null, _upper(sham), "pass" if passed else "fail", sentence, beside, rows)
+
+
+def _unjudged(kind: str, total: Tally, cfg: CriteriaConfig) -> str:
+    return (
+        f"{total.flagged:,} of {total.live:,} live features ({_percent(total)}) have |d| > {cfg.d:g} and "
+        f"q < {cfg.q:g} in the {kind} contrast. {NO_SHAM}"
+    )
+
+
+def _criterion(
+    cfg: CriteriaConfig,
+    tally: Tally | None,
+    null: Null | None,
+    threshold: float,
+    verdict: Any,
+    sentence: str,
+    beside: dict[str, Cell],
+    rows: list[dict[str, Cell]],
+) -> Criterion:
+    return Criterion(
+        number=4,
+        name="effect",
+        question=(
+            f"Do more live features have |d| > {cfg.d:g} and q < {cfg.q:g} between base and chat than on a sham "
+            "(the upper end of its interval is the threshold)?"
+        ),
+        published=f"Cohen's d > {cfg.d:g}",
+        value=tally.share if tally else None,
+        ci=tally.ci if tally else None,
+        threshold=threshold,
+        comparison=">",
+        null=null,
+        verdict=verdict,
+        sentence=sentence,
+        beside=beside,
+        per_dictionary=rows,
+    )
+
+
+def _sham_names(counts: Mapping[Key, Tally]) -> list[str]:
+    return sorted({key[0] for key in counts if key[0].startswith("sham:")})
+
+
+def _null_tally(null: str, kind: str, counts: Mapping[Key, Tally], real: set[str], cfg: CriteriaConfig) -> Tally:
+    parts = [tally for key, tally in counts.items() if key[:2] == (null, kind) and real_twin(key[2]) in real]
+    return _sum(parts, cfg)
+
+
+def _beside(
+    kind: str, total: Tally, counts: Mapping[Key, Tally], real: set[str], cfg: CriteriaConfig
+) -> dict[str, Cell]:
+    beside: dict[str, Cell] = {
+        "contrast": kind,
+        "features that count": total.flagged,
+        "live features": total.live,
+        "features whose odds of firing change tenfold or more": total.by_odds,
+    }
+    for null, words in (("shuffled", "shuffled groups"), ("same_checkpoint", "the same checkpoint on both sides")):
+        tally = _null_tally(null, kind, counts, real, cfg)
+        beside[f"features that count with {words}"] = tally.flagged if tally.live else None
+    for name in _sham_names(counts):
+        tally = _null_tally(name, kind, counts, real, cfg)
+        beside[f"features that count on {name}"] = tally.flagged if tally.live else None
+    for other in KINDS:
+        if other != kind and (parts := [tally for key, tally in counts.items() if key[:2] == ("", other)]):
+            whole = _sum(parts, cfg)
+            beside[f"{other}: features that count"] = whole.flagged
+            beside[f"{other}: live features"] = whole.live
+    return beside
+
+
+def _row(
+    key: Key, tally: Tally, counts: Mapping[Key, Tally], geometry: Sequence[Mapping[str, Any]]
+) -> dict[str, Cell]:
+    _, contrast, dictionary = key
+    shams = [
+        counted
+        for (null, kind, name), counted in counts.items()
+        if null.startswith("sham:") and kind == contrast and real_twin(name) == dictionary
+    ]
+    worst = max(shams, key=_upper) if shams else None
+    shuffled = counts.get(("shuffled", contrast, dictionary))
+    layer = DictionaryId.parse(dictionary).layer
+    return {
+        "dictionary": dictionary,
+        "contrast": contrast,
+        "live": tally.live,
+        "flagged": tally.flagged,
+        "share": tally.share,
+        "ci_low": tally.ci[0] if tally.ci else None,
+        "ci_high": tally.ci[1] if tally.ci else None,
+        "sham_share": worst.share if worst else None,
+        "sham_high": _upper(worst) if worst else None,
+        "above_sham": (tally.share or 0.0) > _upper(worst) if worst else None,
+        "flagged_by_log_odds": tally.by_odds,
+        "flagged_shuffled": shuffled.flagged if shuffled else None,
+        "energy": _norms(geometry, lambda side: side == "delta").get(layer),
+        "energy_sham": _norms(geometry, lambda side: side.startswith("delta:")).get(layer),
+        "missing": None if worst else "no sham for this dictionary",
+    }
+
+
+def _norms(geometry: Sequence[Mapping[str, Any]], wanted: Any) -> dict[int, float]:
+    """Layer → mean norm of a difference, in activation units; the largest where several sides are wanted."""
+    norms: dict[int, float] = {}
+    for row in geometry:
+        norm = finite(row.get("mean_norm"))
+        if wanted(str(row["side"])) and norm is not None:
+            norms[int(row["layer"])] = max(norm, norms.get(int(row["layer"]), 0.0))
+    return norms
+
+
+def _energy(geometry: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
+    """The norm of the change in activation units beside the shams' largest: magnitude is what separates them."""
+    real = _norms(geometry, lambda side: side == "delta")
+    sham = _norms(geometry, lambda side: side.startswith("delta:"))
+    ratios = [real[layer] / sham[layer] for layer in real if sham.get(layer)]
+    return {
+        "mean norm of the change (activation units, mean over layers)": sum(real.values()) / len(real)
+        if real
+        else None,
+        "the same on the larger sham": sum(sham.values()) / len(sham) if sham else None,
+        "largest ratio of the two over layers": max(ratios) if ratios else None,
+    }
+
+
+def _upper(tally: Tally) -> float:
+    return tally.ci[1] if tally.ci else 1.0
+
+
+def _percent(tally: Tally) -> str:
+    return "none" if tally.share is None else f"{tally.share:.1%}"

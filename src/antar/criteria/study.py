@@ -1,0 +1,119 @@
+"""All seven criteria of a study at once, and the lines that open its report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import polars as pl
+
+from antar.criteria.agreement import Agreement, human_agreement
+from antar.criteria.config import CriteriaConfig
+from antar.criteria.effect import NO_SHAM, effect
+from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
+from antar.criteria.predictive import predictive_validity
+from antar.criteria.shape import Scores, coherence, stability
+from antar.criteria.types import CriteriaReport, Criterion, finite
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a study measured, as the rooms below give it. What was not measured is left out.
+
+    metrics:    dictionary → its metrics.json
+    features:   features.parquet; contrasts: contrasts.parquet
+    labels:     interpret/labels.jsonl; predictions: interpret/predictions.jsonl
+    coherence, coherence_null: dictionary → one number a live feature
+    stability, stability_null: dictionary → cosines of its matched directions over all its replicas
+    geometry:   the rows of features/geometry.json
+    names:      side → what people call it; shams: names of the study's shams
+    """
+
+    study: str
+    metrics: Metrics
+    features: pl.DataFrame
+    contrasts: pl.DataFrame
+    labels: pl.DataFrame | None = None
+    predictions: pl.DataFrame | None = None
+    coherence: Scores = field(default_factory=dict)
+    coherence_null: Scores = field(default_factory=dict)
+    stability: Scores = field(default_factory=dict)
+    stability_null: Scores = field(default_factory=dict)
+    agreement: Agreement | None = None
+    geometry: Sequence[Mapping[str, Any]] = ()
+    names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
+    shams: Sequence[str] = ()
+
+
+def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
+    """The seven criteria of `findings` under the thresholds of `cfg`."""
+    criteria = [
+        reconstruction(findings.metrics, cfg),
+        sparsity(findings.metrics, cfg),
+        predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
+        effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry),
+        coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
+        human_agreement(findings.agreement, cfg),
+        stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
+    ]
+    return CriteriaReport(study=findings.study, headline=headline(findings, criteria), criteria=criteria)
+
+
+def live_counts(features: pl.DataFrame) -> dict[str, int]:
+    """Dictionary → number of live latents."""
+    counts = features.group_by("dictionary").agg(pl.col("live").sum())
+    return {row["dictionary"]: int(row["live"]) for row in counts.iter_rows(named=True)}
+
+
+def _own(scores: Scores) -> Scores:
+    return {name: values for name, values in scores.items() if is_study_dictionary(name)}
+
+
+def _labelled(labels: pl.DataFrame | None) -> int:
+    """Features with a label. A verdict of INVALIDATE takes none away: bad labels count."""
+    if labels is None or labels.is_empty():
+        return 0
+    return labels.filter(pl.col("label").is_not_null())["feature"].n_unique()
+
+
+def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
+    """The first lines of the report: what a reader must know before any number."""
+    base, chat = findings.names.get("base", "base"), findings.names.get("chat", "chat")
+    shams = list(findings.shams)
+    sham = (
+        f"Every difference stands beside {_counted(len(shams), 'sham')} ({', '.join(shams)}): {base} trained on with "
+        "nothing to learn."
+        if shams
+        else NO_SHAM
+    )
+    own = sum(is_study_dictionary(name) for name in findings.metrics)
+    live = int(findings.features.filter(_is_own(findings.features))["live"].sum()) if findings.features.height else 0
+    lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
+    by_number = {criterion.number: criterion for criterion in criteria}
+    lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
+    lines += _energy_line(by_number[4])
+    names: dict[str, list[str]] = {}
+    for criterion in criteria:
+        names.setdefault(criterion.verdict, []).append(criterion.name)
+    lines.append(
+        "Of seven criteria: " + "; ".join(f"{verdict}: {', '.join(who)}" for verdict, who in names.items()) + "."
+    )
+    return lines
+
+
+def _is_own(features: pl.DataFrame) -> pl.Series:
+    own = {name: is_study_dictionary(name) for name in features["dictionary"].unique().to_list()}
+    return features["dictionary"].replace_strict(own, return_dtype=pl.Boolean)
+
+
+def _energy_line(criterion: Criterion) -> list[str]:
+    ratio = finite(criterion.beside.get("largest ratio of the two over layers"))
+    if ratio is None:
+        return []
+    return [f"The change is at most {ratio:.2f} times as large in activation units as the larger sham's (by layer)."]
+
+
+def _counted(n: int, noun: str) -> str:
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{n:,} {noun if n == 1 else many}"

@@ -1,0 +1,361 @@
+"""Every verdict of every criterion, on findings small enough to check by hand."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from antar import criteria
+from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
+from antar.criteria.effect import NO_SHAM, real_twin
+
+CFG = CriteriaConfig(replicates=400)
+
+
+def metrics(fvu: float = 0.02, mse: float = 0.001, k: int = 4, l0: float | None = 4.0, **more: Any) -> dict[str, Any]:
+    part = {"mse": mse, "fvu": fvu, "l0": l0, "variance": 0.04, "fvu_pca": 0.4, "fvu_random": 0.9, "live_share": 0.5}
+    part |= more
+    return {"d_model": 8, "n_latents": 64, "k": k, "parts": {"train": part, "heldout_cultural": part,
+            "heldout_control": part}}  # fmt: skip
+
+
+def contrast_rows(
+    dictionary: str, effects: list[float], null: str = "", contrast: str = "shift", q: float = 0.001, **more: Any
+) -> pl.DataFrame:
+    n = len(effects)
+    columns: dict[str, Any] = {
+        "contrast": [contrast] * n,
+        "dictionary": [dictionary] * n,
+        "language": ["pooled"] * n,
+        "latent": list(range(n)),
+        "null": [null] * n,
+        "d_av": effects,
+        "q": [q] * n,
+        "log_odds": [0.0] * n,
+        "d_av_select": effects,
+    }
+    columns |= more
+    return pl.DataFrame(columns)
+
+
+# -- 1 and 2 ------------------------------------------------------------------------------------------------------
+
+
+def test_reconstruction_passes_only_when_all_dictionaries_pass_by_fvu() -> None:
+    good = {"base.layer01": metrics(), "delta.layer01": metrics()}
+    assert criteria.reconstruction(good, CFG).verdict == "pass"
+    # The published MSE is met and the honest one is not.
+    mixed = criteria.reconstruction(good | {"chat.layer01": metrics(fvu=0.3)}, CFG)
+    assert mixed.verdict == "fail"
+    assert mixed.value == pytest.approx(2 / 3)
+    assert mixed.beside["dictionaries with MSE < 0.05 (published)"] == 3
+    assert mixed.beside["dictionaries for which the mean alone has MSE < 0.05"] == 3
+    assert mixed.null == Null(name="PCA at the same k", value=0.0, ci=criteria.clopper_pearson(0, 3))
+
+
+def test_reconstruction_leaves_out_replicas_and_the_shams_dictionaries() -> None:
+    found = criteria.reconstruction(
+        {"base.layer01": metrics(), "base.layer01.seed2": metrics(fvu=0.9), "delta:a.layer01": metrics(fvu=0.5)}, CFG
+    )
+    assert found.value == 1.0
+    assert [row["dictionary"] for row in found.per_dictionary] == ["base.layer01"]
+    assert found.beside["mean FVU of the shams' delta dictionaries"] == 0.5
+
+
+def test_a_nan_metric_becomes_null_with_a_reason() -> None:
+    found = criteria.reconstruction({"base.layer01": metrics(fvu=math.nan), "chat.layer01": metrics()}, CFG)
+    assert found.verdict == "not measured"
+    assert found.value is None and found.ci is None
+    row = found.per_dictionary[0]
+    assert row["fvu"] is None and row["missing"] == "fvu is not a finite number"
+    assert "not known for 1 of 2" in found.sentence
+    json.dumps(found.model_dump(mode="json"), allow_nan=False)
+
+
+def test_no_dictionaries_is_not_measured() -> None:
+    assert criteria.reconstruction({}, CFG).verdict == "not measured"
+    assert criteria.sparsity({}, CFG).verdict == "not measured"
+
+
+def test_sparsity_by_construction_and_by_measure() -> None:
+    constructed = criteria.sparsity({"base.layer01": metrics(k=4), "chat.layer01": metrics(k=2, l0=1.9)}, CFG)
+    assert constructed.verdict == "passes by construction"
+    assert constructed.value == pytest.approx(16.0)
+    assert constructed.beside["mean share of live latents"] == 0.5
+    # k = 8 of 64 does not promise more than 10; a mean L0 of 4 happens to give it, one of 7 does not.
+    assert criteria.sparsity({"base.layer01": metrics(k=8, l0=4.0)}, CFG).verdict == "pass"
+    assert criteria.sparsity({"base.layer01": metrics(k=8, l0=7.0)}, CFG).verdict == "fail"
+    unknown = criteria.sparsity({"base.layer01": metrics(l0=None)}, CFG)
+    assert unknown.verdict == "not measured"
+    assert unknown.per_dictionary[0]["missing"] == "l0 was not measured"
+
+
+# -- 3 ------------------------------------------------------------------------------------------------------------
+
+
+def predictions(right: float, predictor: str, features: int = 30, wrong_label: bool = False) -> pl.DataFrame:
+    """20 texts a feature, half of which fire; the share `right` of each half is predicted rightly."""
+    rows: list[dict[str, Any]] = []
+    for feature in range(features):
+        for text in range(20):
+            fires = text < 10
+            correct = text % 10 < round(10 * right)
+            rows.append(
+                {
+                    "feature": f"base.layer01/{feature}",
+                    "text_id": f"t{text}",
+                    "fires": fires,
+                    "predicted": fires if correct else not fires,
+                    "score": 0.5,
+                    "predictor": predictor,
+                    "wrong_label": wrong_label,
+                }
+            )
+    return pl.DataFrame(rows)
+
+
+def test_predictive_validity_is_never_measured_by_the_keyword_baseline() -> None:
+    frame = pl.concat([predictions(0.9, "keywords"), predictions(0.5, "keywords", wrong_label=True)])
+    found = criteria.predictive_validity(frame, 30, CFG)
+    assert found.verdict == "not measured" and found.value is None
+    assert found.beside["keyword baseline"] == pytest.approx(0.9)
+    assert found.beside["keyword baseline with another feature's label"] == pytest.approx(0.5)
+    assert "0.90" in found.sentence
+    assert criteria.predictive_validity(None, 0, CFG).verdict == "not measured"
+
+
+def test_predictive_validity_of_a_language_model() -> None:
+    wrong = predictions(0.5, "llm", wrong_label=True)
+    found = criteria.predictive_validity(pl.concat([predictions(0.9, "llm"), wrong]), 40, CFG)
+    assert found.verdict == "pass"
+    assert found.value == pytest.approx(0.9)
+    assert found.null is not None and found.null.value == pytest.approx(0.5)
+    assert found.beside["labelled features not scored"] == 10
+    assert criteria.predictive_validity(predictions(0.6, "llm"), 30, CFG).verdict == "fail"
+    assert criteria.predictive_validity(predictions(0.9, "llm", features=1), 1, CFG).verdict == "not measured"
+
+
+def test_the_lower_end_decides_and_not_the_mean() -> None:
+    high = predictions(1.0, "llm", features=10)
+    low = predictions(0.2, "llm", features=5).with_columns(pl.col("feature").str.replace("/", "/9"))
+    found = criteria.predictive_validity(pl.concat([high, low]), 15, CFG)
+    assert found.value is not None and found.value > 0.7
+    assert found.ci is not None and found.ci[0] < 0.7
+    assert found.verdict == "fail"
+
+
+def test_balanced_accuracy_counts_failures_as_wrong_and_defies_a_constant_answer() -> None:
+    fires = [True] * 4 + [False] * 10
+    always_no = pl.DataFrame({"feature": ["base.layer01/1"] * 14, "fires": fires, "predicted": [False] * 14})
+    assert criteria.balanced_accuracies(always_no)["balanced_accuracy"].item() == 0.5
+    failed = always_no.with_columns(predicted=pl.Series([None, True, True, True] + [False] * 9 + [None]))
+    scores = criteria.balanced_accuracies(failed)
+    assert scores["balanced_accuracy"].item() == pytest.approx((3 / 4 + 9 / 10) / 2)
+    assert scores["failed"].item() == 2
+    one_class = always_no.filter(~pl.col("fires"))
+    assert criteria.balanced_accuracies(one_class)["balanced_accuracy"].item() is None
+
+
+# -- 4 ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_sham_equal_to_the_real_change_does_not_pass() -> None:
+    effects = [2.0] * 40 + [0.1] * 60
+    real, sham = contrast_rows("base.layer01", effects), contrast_rows("base.layer01", effects, "sham:a")
+    found = criteria.effect(pl.concat([real, sham]), {"base.layer01": 100}, CFG)
+    assert found.verdict == "fail"
+    assert found.value == 0.4 and found.null is not None and found.null.value == 0.4
+    assert found.threshold == pytest.approx(criteria.clopper_pearson(40, 100)[1])  # type: ignore[index]
+
+
+def test_a_change_above_the_worse_sham_passes() -> None:
+    real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
+    mild = contrast_rows("base.layer01", [2.0] * 1 + [0.1] * 99, "sham:a")
+    worse = contrast_rows("base.layer01", [2.0] * 20 + [0.1] * 80, "sham:b")
+    found = criteria.effect(pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG)
+    assert found.verdict == "pass"
+    assert found.null is not None and found.null.name.startswith("sham:b")
+    assert found.per_dictionary[0]["sham_share"] == 0.2
+    assert found.per_dictionary[0]["above_sham"] is True
+    fails = criteria.effect(pl.concat([real, contrast_rows("base.layer01", [2.0] * 50, "sham:b")]), {}, CFG)
+    assert fails.verdict == "fail"
+
+
+def test_without_a_sham_the_count_is_shown_and_not_judged() -> None:
+    found = criteria.effect(contrast_rows("base.layer01", [2.0, 0.1]), {"base.layer01": 10}, CFG)
+    assert found.verdict == "not measured"
+    assert found.value == 0.1
+    assert NO_SHAM in found.sentence
+    assert found.beside["features that count"] == 1 and found.beside["live features"] == 10
+
+
+def test_an_effect_needs_size_and_significance_and_a_number() -> None:
+    rows = pl.concat(
+        [
+            contrast_rows("base.layer01", [2.0, 0.5, -0.9, math.nan]),
+            contrast_rows("base.layer01", [2.0] * 4, q=0.2).with_columns(pl.col("latent") + 10),
+            contrast_rows("base.layer01", [2.0], q=math.nan).with_columns(pl.col("latent") + 20),
+        ]
+    )
+    found = criteria.effect(rows, {"base.layer01": 100}, CFG)
+    assert found.beside["features that count"] == 2
+
+
+def test_a_feature_counts_once_and_pooled_rows_speak_for_languages() -> None:
+    hindi = contrast_rows("base.layer01", [2.0, 2.0], language=["hi", "hi"])
+    english = contrast_rows("base.layer01", [2.0, 0.0], language=["en", "en"])
+    both = criteria.effect(pl.concat([hindi, english]), {}, CFG)
+    assert (both.beside["features that count"], both.beside["live features"]) == (2, 2)
+    pooled = contrast_rows("base.layer01", [0.0, 2.0])
+    assert criteria.effect(pl.concat([hindi, english, pooled]), {}, CFG).beside["features that count"] == 1
+
+
+def test_a_delta_dictionary_is_judged_against_the_shams_own_dictionary() -> None:
+    assert real_twin("delta:a.layer03") == "delta.layer03"
+    assert real_twin("base.layer03") == "base.layer03"
+    real = contrast_rows("delta.layer03", [2.0] * 50 + [0.0] * 50, contrast="culture")
+    sham = contrast_rows("delta:a.layer03", [2.0] * 50 + [0.0] * 50, "sham:a", contrast="culture")
+    base = contrast_rows("base.layer03", [2.0] * 100, contrast="culture")  # culture in base is no change
+    found = criteria.effect(pl.concat([real, sham, base]), {}, CFG)
+    assert found.verdict == "fail"
+    assert found.beside["contrast"] == "culture"
+    assert found.value == 0.5
+
+
+def test_shuffled_groups_the_same_checkpoint_log_odds_and_energy_stand_beside() -> None:
+    rows = pl.concat(
+        [
+            contrast_rows("base.layer01", [0.3, 0.2], log_odds=[2.4, -0.1]),
+            contrast_rows("base.layer01", [0.0, 0.9], "shuffled"),
+            contrast_rows("base.layer01", [0.0, 0.0], "same_checkpoint"),
+        ]
+    )
+    sides = [("delta", 3.0), ("delta:a", 1.0), ("delta:b", 2.0), ("base", 90.0)]
+    geometry = [{"layer": 1, "side": side, "mean_norm": norm} for side, norm in sides]
+    found = criteria.effect(rows, {}, CFG, geometry)
+    assert found.beside["features whose odds of firing change tenfold or more"] == 1
+    assert found.beside["features that count with shuffled groups"] == 1
+    assert found.beside["features that count with the same checkpoint on both sides"] == 0
+    assert found.beside["largest ratio of the two over layers"] == 1.5
+    assert found.per_dictionary[0]["energy"] == 3.0 and found.per_dictionary[0]["energy_sham"] == 2.0
+
+
+def test_no_contrast_between_base_and_chat() -> None:
+    rows = contrast_rows("base.layer01", [2.0], contrast="culture")
+    found = criteria.effect(rows, {}, CFG)
+    assert found.verdict == "not measured" and found.value is None
+
+
+# -- 5, 6, 7 ------------------------------------------------------------------------------------------------------
+
+
+def test_coherence_needs_its_threshold_and_its_null() -> None:
+    rng = np.random.default_rng(0)
+    high, chance = {"base.layer01": rng.uniform(0.6, 0.9, 200)}, {"base.layer01": rng.uniform(0.4, 0.6, 200)}
+    assert criteria.coherence(high, chance, CFG).verdict == "pass"
+    assert criteria.coherence({"base.layer01": np.full(50, 0.55)}, {}, CFG).verdict == "fail"
+    above = criteria.coherence(high, {"base.layer01": np.full(50, 0.8)}, CFG)
+    assert above.verdict == "fail"  # random texts do as well
+    lone = criteria.coherence({"base.layer01": np.array([0.9, np.nan])}, {}, CFG)
+    assert lone.verdict == "not measured"
+    assert lone.beside["features without a score"] == 1
+
+
+def test_human_agreement() -> None:
+    assert criteria.human_agreement(None, CFG).verdict == "not measured"
+    good = criteria.human_agreement(Agreement(0.85, (0.74, 0.93), 0.9, 0.95, 100, 2), CFG)
+    assert good.verdict == "pass"
+    wide = criteria.human_agreement(Agreement(0.85, (0.55, 0.95), 0.9, 0.95, 20, 2), CFG)
+    assert wide.verdict == "fail"
+    assert criteria.human_agreement(Agreement(0.9, (0.8, 1.0), None, 1.0, 20, 1), CFG).verdict == "not measured"
+    undefined = criteria.human_agreement(Agreement(math.nan, None, None, 1.0, 3, 2), CFG)
+    assert undefined.verdict == "not measured" and undefined.value is None
+
+
+def test_stability_needs_replicas_its_threshold_and_its_null() -> None:
+    none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
+    assert criteria.stability({}, {}, none, CFG).verdict == "not measured"
+    high, random = {"base.layer01": np.full((2, 60), 0.9)}, {"base.layer01": np.full((2, 60), 0.3)}
+    found = criteria.stability(high, random, none, CFG)
+    assert found.verdict == "pass" and found.value == pytest.approx(0.9)
+    assert found.beside["split-half reliability of the effects"] is None
+    assert criteria.stability({"base.layer01": np.full(60, 0.7)}, random, none, CFG).verdict == "fail"
+    assert criteria.stability(high, high, none, CFG).verdict == "fail"
+
+
+def test_split_half_reliability_is_the_correlation_of_the_halves() -> None:
+    rng = np.random.default_rng(1)
+    a = rng.normal(size=300)
+    b = 0.6 * a + 0.8 * rng.normal(size=300)
+    rows = contrast_rows("base.layer01", a.tolist(), d_av_select=b.tolist())
+    null = contrast_rows("base.layer01", [9.0], "shuffled", d_av_select=[-9.0])
+    reliability, n = criteria.split_half_reliability(pl.concat([rows, null]))
+    assert n == 300 and reliability == pytest.approx(np.corrcoef(a, b)[0, 1])
+
+
+# -- all of them --------------------------------------------------------------------------------------------------
+
+
+def findings(shams: tuple[str, ...] = ("a",)) -> Findings:
+    rows = [contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)]
+    rows += [contrast_rows("base.layer01", [2.0] + [0.1] * 99, f"sham:{name}") for name in shams]
+    features = pl.DataFrame({"dictionary": ["base.layer01"] * 100, "live": [True] * 100})
+    return Findings(
+        study="demo",
+        metrics={"base.layer01": metrics()},
+        features=features,
+        contrasts=pl.concat(rows),
+        labels=pl.DataFrame({"feature": ["base.layer01/1", "base.layer01/2"], "label": ["tea", None]}),
+        coherence={"base.layer01": np.linspace(0.5, 0.9, 50), "delta:a.layer01": np.zeros(50)},
+        names={"base": "SmolLM2", "chat": "its fine-tune"},
+        shams=shams,
+    )
+
+
+def test_judge_gives_all_seven_and_survives_json() -> None:
+    report = criteria.judge(findings(), CFG)
+    assert [criterion.number for criterion in report.criteria] == [1, 2, 3, 4, 5, 6, 7]
+    verdicts = {criterion.name: criterion.verdict for criterion in report.criteria}
+    assert verdicts == {
+        "reconstruction": "pass",
+        "sparsity": "passes by construction",
+        "predictive validity": "not measured",
+        "effect": "pass",
+        "coherence": "pass",
+        "human agreement": "not measured",
+        "stability": "not measured",
+    }
+    text = json.dumps(report.to_json(), allow_nan=False)
+    assert CriteriaReport.model_validate_json(text) == report
+    keys = {"number", "name", "question", "value", "ci", "threshold", "comparison", "null", "verdict", "sentence",
+            "beside", "per_dictionary"}  # fmt: skip
+    assert all(keys <= set(one) for one in json.loads(text)["criteria"])
+
+
+def test_the_headline_says_first_whether_there_is_a_sham() -> None:
+    with_sham = criteria.judge(findings(), CFG).headline
+    assert "1 sham (a)" in with_sham[0]
+    assert with_sham[1] == "SmolLM2 against its fine-tune: 1 dictionary, 100 live features."
+    without = criteria.judge(findings(shams=()), CFG).headline
+    assert without[0] == NO_SHAM
+    assert sum(NO_SHAM in line for line in without) == 1
+
+
+def test_the_same_findings_give_the_same_report() -> None:
+    assert criteria.judge(findings(), CFG) == criteria.judge(findings(), CFG)
+
+
+def test_a_verdict_needs_a_value() -> None:
+    with pytest.raises(ValidationError, match="needs a value"):
+        Criterion(number=1, name="x", question="x", published="x", threshold=1, comparison=">", verdict="pass",
+                  sentence="x")  # fmt: skip
+    broken = {"value": math.nan, "ci": (0.1, math.inf), "beside": {"a": np.float64("nan")}}
+    nan = Criterion(number=1, name="x", question="x", published="x", threshold=1, comparison=">", sentence="x",
+                    verdict="not measured", **broken)  # fmt: skip
+    assert nan.value is None and nan.ci is None and nan.beside == {"a": None}
