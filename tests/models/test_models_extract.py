@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from antar.core.errors import UserError
 from antar.core.shards import read_rows, read_shard, shard_name
@@ -15,10 +17,14 @@ from antar.models.forward import Reader, batches
 from antar.models.tokens import read_tokens
 
 
+@cache
+def naive_model(path: str):
+    return PreTrainedTokenizerFast.from_pretrained(path), AutoModelForCausalLM.from_pretrained(path).eval()
+
+
 def naive_hidden_states(path: str, text: str, max_tokens: int) -> tuple[list[int], dict[int, torch.Tensor]]:
     """Token ids, and layer → `[t, d]`, from the whole causal model; the last block by a hook, before the norm."""
-    tokenizer = AutoTokenizer.from_pretrained(path)
-    model = AutoModelForCausalLM.from_pretrained(path).eval()
+    tokenizer, model = naive_model(path)
     ids = tokenizer(text)["input_ids"][:max_tokens]
     last: list[torch.Tensor] = []
     backbone = model.base_model
@@ -116,7 +122,7 @@ def test_both_sides_read_the_same_tokens_and_special_ones_are_not_pooled(pair, t
     assert rows["left_out"].tolist() == [0] * len(texts)
     tokens = read_tokens(tmp_path / "activations" / "tokens" / shard_name(1))
     assert len(tokens) == 9
-    tokenizer = AutoTokenizer.from_pretrained(pair["chat"].path)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(pair["chat"].path)
     assert tokenizer.decode(tokens.ids[0], skip_special_tokens=True) == texts[9]
     assert all(len(ids) <= cfg.max_tokens for ids in tokens.ids)
 

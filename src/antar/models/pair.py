@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from antar.core.errors import UserError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 PROBES = (
     "The family lit oil lamps at the door on Diwali night, 1947; wasn't it lovely?",
     "दिवाली की रात परिवार ने द्वार पर तेल के दीये जलाए, १९४७ में।",
@@ -107,12 +109,17 @@ def load_config(cfg: ModelConfig) -> PretrainedConfig:
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     """The checkpoint's tokenizer; it pads on the right."""
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
     source, options = _source(cfg)
     try:
         with _quiet(cfg):
-            tokenizer = AutoTokenizer.from_pretrained(source, **options)
+            named = get_tokenizer_config(source, revision=options.get("revision")).get("tokenizer_class")
+            # A checkpoint that names the generic class means its tokenizer.json. AutoTokenizer (5.23) would lay the
+            # architecture's own class over it (for Qwen2 another normaliser, another split, one more token).
+            generic = cfg.gguf_file is None and named in _GENERIC_TOKENIZERS
+            tokenizer = (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unreadable(cfg, "a tokenizer that transformers can read", error) from error
     tokenizer.padding_side = "right"
@@ -130,8 +137,8 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> Pr
         with _quiet(cfg):
             # Attention is left to transformers: torch's sdpa where the architecture has it, else eager (Gemma 2).
             model = AutoModel.from_pretrained(source, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise _unreadable(cfg, "safetensors weights", error) from error
+    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+        raise _unreadable(cfg, "whole safetensors weights", error) from error
     return model.to(device).eval().requires_grad_(False)
 
 
