@@ -52,7 +52,9 @@ class DictionaryConfig(Config):
     k_aux: int = Field(512, ge=1)
     """Dead latents that model the residual of one text; all of them where fewer are dead."""
     lr: float = Field(1e-4, gt=0)
-    """AdamW's learning rate after the warm-up."""
+    """AdamW's learning rate after the warm-up. A training of a few hundred steps needs more than 1e-4 (about 3e-3
+    for 256 latents); much more, and latents die where AuxK does not reach them (no text gives them a positive
+    pre-activation)."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decoupled weight decay. Decoder rows are brought back to unit length, so it acts on the rest."""
     warmup_steps: int = Field(1000, ge=0)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from antar.dictionaries.auxk import AuxK, auxk_term
+from antar.dictionaries.auxk import AuxK, add_auxk_gradients_, auxk_term
 from antar.dictionaries.weights import Weights
 
 
@@ -93,11 +93,8 @@ def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None) -> Step:
     result = _through_codes(weights, out.centred_bd, out.indices_bk, out.values_bk, pull_bd)
     result.decoder_bias_d.add_(pull_bd.sum(0))
     term = None if aux is None else auxk_term(aux, out.pre_bn, residual_bd, weights.decoder_nd)
-    if term is not None:
-        # AuxK's reconstruction has no decoder bias, so the bias is reached through the pre-activations only.
-        extra = _through_codes(weights, out.centred_bd, term.indices_bk, term.values_bk, term.pull_bd)
-        for total, part in zip(result.tensors(), extra.tensors(), strict=True):
-            total.add_(part)
+    if aux is not None and term is not None:
+        add_auxk_gradients_(result, term, aux, weights, out.centred_bd)
     return Step(result, residual_bd.square().mean(), out.indices_bk, out.values_bk)
 
 
