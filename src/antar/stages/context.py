@@ -58,7 +58,7 @@ class Context:
             folder = self.folder / "organism"
             sides = ["base", "chat", *(f"sham:{name}" for name in self.study.sham_names)]
             return {
-                side: ModelConfig(path=str(folder / side.replace(":", "-")), name=models.names.get(side))
+                side: ModelConfig(path=str(folder / side.replace(":", "-")), name=self.study.names.get(side, side))
                 for side in sides
             }
         assert models.base is not None and models.chat is not None  # the study file's own check

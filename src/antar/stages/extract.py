@@ -12,6 +12,7 @@ from antar.core.progress import progress, say
 from antar.core.sites import Site
 from antar.engines import ShardTask
 from antar.models import SideTask, TokenTask, check_pair, n_shards
+from antar.models.config import ExtractConfig
 from antar.stages.artifact import Artifact, ensure_shards
 from antar.stages.context import Context, config_slice
 
@@ -45,14 +46,21 @@ def make(context: Context) -> None:
                 {layer: (artifact.folder, artifact.fingerprint.sha256) for layer, artifact in out.items()},
                 bar,
             )
+            about = {"model": model.display, "revision": facts.revisions[side], "blocks": facts.n_layers}
             ensure_shards(
                 list(out.values()),
                 shards,
                 side_task.run,
                 context.engine,
-                lambda _, side=side: {"model": models[side].path, "revision": facts.revisions.get(side)},
+                lambda _, about=about, task=side_task: {**about, **_budget_that_fitted(task, cfg)},
             )
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
+
+
+def _budget_that_fitted(task: SideTask, cfg: ExtractConfig) -> dict[str, int]:
+    """The one thing that a machine may change: a token budget halved for lack of GPU memory."""
+    fitted = task.facts().get("token_budget", cfg.token_budget)
+    return {} if fitted == cfg.token_budget else {"token_budget": int(fitted)}
 
 
 def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
@@ -64,15 +72,14 @@ def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
 
 
 def _tokens(context: Context) -> Artifact:
-    cfg, models = context.study.extract, context.models()
+    cfg = context.study.extract
     inputs = {"corpus": context.manifest("corpus").content, "tokenizer": model_identity(context, "base")}
     return Artifact(
         "activations/tokens",
         context.folder / "activations" / "tokens",
         Fingerprint(
             inputs=inputs,
-            config=config_slice(cfg, *_NO_EFFECT, *(() if cfg.outliers else ("layers", "dtype")))
-            | {"base": models["base"].path},
+            config=config_slice(cfg, *_NO_EFFECT, *(() if cfg.outliers else ("layers", "dtype"))),
             code=code_version("models"),
         ),
     )

@@ -114,7 +114,7 @@ def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mappi
     ids = [dictionary for dictionary in context.dictionary_ids() if not dictionary.is_replica]
     for dictionary in ids:
         codes = read_codes(context.folder, dictionary, dictionary.trained_on, n_latents)
-        features.append(features_frame(dictionary, codes, texts, cfg))
+        features.append(features_frame(dictionary, codes, texts, train_rows, cfg))
         examples.append(examples_frame(dictionary, codes, texts, cfg.top_examples))
     table = pl.concat(features)
     write_parquet(folder / "features.parquet", table)

@@ -12,7 +12,7 @@ from antar.report import write_report
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, NotReady
-from antar.stages.measure import MANIFEST_NAME as MEASURE_MANIFEST
+from antar.stages.measure import MANIFEST as MEASURE_MANIFEST
 
 
 def artifacts(context: Context) -> list[Artifact]:

@@ -1,0 +1,90 @@
+"""Stage 5: what features are about. Labels, verdicts on them, and predictions from them, as JSON lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import polars as pl
+
+from antar.core.hashing import code_version
+from antar.core.manifest import Fingerprint
+from antar.core.sites import DictionaryId
+from antar.core.sparse import SparseCodes
+from antar.dictionaries import load_dictionary
+from antar.features.codes import read_codes
+from antar.interpret.stage import interpret_run
+from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.context import Context, config_slice
+
+Value = TypeVar("Value")
+FILES = ("labels.jsonl", "verdicts.jsonl", "predictions.jsonl")
+
+
+class Lazily(Mapping[str, Value]):
+    """Dictionary id → what `read` gives for it, when asked: a study's codes need not fit in memory at once."""
+
+    def __init__(self, ids: Sequence[DictionaryId], read: Callable[[DictionaryId], Value]) -> None:
+        self._ids, self._read = {str(one): one for one in ids}, read
+
+    def __getitem__(self, name: str) -> Value:
+        return self._read(self._ids[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
+def labelled_dictionaries(context: Context) -> list[DictionaryId]:
+    """The study's own dictionaries: a sham's features are a null, and nobody reads their labels."""
+    shams = {f"delta:{name}" for name in context.study.sham_names}
+    return [one for one in context.dictionary_ids() if not one.is_replica and one.trained_on not in shams]
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    features = context.manifest("features")
+    return [
+        Artifact(
+            "interpret",
+            context.folder / "interpret",
+            Fingerprint(
+                # The features' own inputs are the dictionaries and activations, which is what codes follow from.
+                inputs={"features": features.content, "codes": features.fingerprint.sha256},
+                config=config_slice(context.study.interpret) | {"seed": context.study.seed},
+                code=code_version("interpret"),
+            ),
+        )
+    ]
+
+
+def make(context: Context) -> None:
+    (artifact,) = artifacts(context)
+
+    def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
+        ids = labelled_dictionaries(context)
+        width = context.study.dictionaries.n_latents
+        ours = pl.col("dictionary").is_in([str(one) for one in ids])
+
+        def codes(one: DictionaryId) -> SparseCodes:
+            return read_codes(context.folder, one, one.trained_on, width)
+
+        def decoder(one: DictionaryId) -> np.ndarray:
+            return load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd
+
+        facts = interpret_run(
+            context.texts(),
+            pl.read_parquet(context.folder / "features" / "features.parquet").filter(ours),
+            pl.read_parquet(context.folder / "features" / "examples.parquet").filter(ours),
+            Lazily(ids, codes),
+            Lazily(ids, decoder),
+            context.study.interpret,
+            seed=context.study.seed,
+            folder=artifact.folder,
+        )
+        return [artifact.folder / name for name in FILES], facts
+
+    ensure_files(artifact, write)

@@ -1,0 +1,217 @@
+"""Stage 6: contrasts, energies, coherence, stability; the seven criteria; and, on an organism, the planted truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from antar.core.atomic import write_json, write_parquet
+from antar.core.hashing import code_version, sha256_file
+from antar.core.manifest import Fingerprint
+from antar.core.progress import progress, say
+from antar.core.seeds import derive_seed
+from antar.core.sites import DictionaryId, Site
+from antar.core.sparse import SparseCodes
+from antar.criteria import Agreement, Findings, judge
+from antar.dictionaries import load_dictionary
+from antar.features.codes import encode_site, read_codes
+from antar.features.coherence import Space, coherence_null, measure_coherence
+from antar.features.contrasts import measure_contrasts
+from antar.features.energy import shift_energy
+from antar.features.examples import contrast_rows
+from antar.features.stability import measure_stability
+from antar.models import read_site
+from antar.people.agreement import agreement_of_sheet
+from antar.run import load_run
+from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.context import Context, config_slice
+from antar.stages.interpret import labelled_dictionaries
+from antar.stages.train import training_rows
+from antar.stages.truth import has_truth, truth_report
+
+MANIFEST = "criteria.manifest.json"
+
+
+def artifacts(context: Context) -> list[Artifact]:
+    study = context.study
+    inputs = {name: context.manifest(name).content for name in ("corpus", "features", "interpret")}
+    inputs["codes"] = context.manifest("features").fingerprint.sha256
+    for one in context.dictionary_ids():
+        if one.is_replica:
+            inputs[f"dictionaries/{one}"] = context.manifest(f"dictionaries/{one.folder}").content
+    if study.truth is not None and has_truth(context):
+        inputs["organism"] = context.manifest("organism").content
+    sheet = context.folder / "people" / "annotations.sqlite"
+    if sheet.is_file():
+        inputs["people"] = sha256_file(sheet)
+    return [
+        Artifact(
+            "measure",
+            context.folder,
+            Fingerprint(
+                inputs=inputs,
+                config={
+                    "contrasts": config_slice(study.contrasts),
+                    "criteria": config_slice(study.criteria),
+                    "truth": config_slice(study.truth) if study.truth else {},
+                    "names": study.names,
+                    "seed": study.seed,
+                },
+                code=code_version("features", "criteria", "people", "organisms/truth.py", "stages/measure.py"),
+            ),
+            manifest_name=MANIFEST,
+        )
+    ]
+
+
+def make(context: Context) -> None:
+    (artifact,) = artifacts(context)
+    ensure_files(artifact, lambda: _measure(context))
+
+
+class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
+    """The run's codes, read from the disk when they are asked for."""
+
+    def __init__(self, context: Context) -> None:
+        self._context, self._sets = context, context.code_sets()
+
+    def __getitem__(self, key: tuple[DictionaryId, str]) -> SparseCodes:
+        return read_codes(self._context.folder, *key, self._context.study.dictionaries.n_latents)
+
+    def __iter__(self) -> Iterator[tuple[DictionaryId, str]]:
+        return iter(self._sets)
+
+    def __len__(self) -> int:
+        return len(self._sets)
+
+
+def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    study, folder, texts = context.study, context.folder, context.texts()
+    features = pl.read_parquet(folder / "features" / "features.parquet")
+    live = {
+        one: features.filter(pl.col("dictionary") == str(one)).sort("latent")["live"].to_numpy()
+        for one in context.dictionary_ids()
+        if not one.is_replica
+    }
+    say("  contrasts")
+    contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
+    files = [folder / "features" / "contrasts.parquet", folder / "features" / "energy.parquet"]
+    write_parquet(files[0], contrasts)
+    write_parquet(files[1], energies(context, texts))
+    shape = _Shapes.measure(context, texts, live)
+    run = load_run(folder)
+    report = judge(
+        Findings(
+            study=study.study,
+            metrics={str(one): run.metrics(one) for one in live},
+            features=features,
+            contrasts=contrasts,
+            labels=run.labels,
+            predictions=run.predictions,
+            coherence=shape.coherence,
+            coherence_null=shape.coherence_null,
+            stability=shape.stability,
+            stability_null=shape.stability_null,
+            agreement=_agreement(context),
+            geometry=run.geometry,
+            names=study.names,
+            shams=study.sham_names,
+        ),
+        study.criteria,
+    )
+    files.append(folder / "criteria.json")
+    write_json(files[-1], report.model_dump(mode="json"))
+    if study.truth is not None and has_truth(context):
+        files.append(folder / "truth_report.json")
+        write_json(files[-1], truth_report(context, texts, contrasts, study.truth))
+    return files, {"contrasts": contrasts.height}
+
+
+def energies(context: Context, texts: pl.DataFrame) -> pl.DataFrame:
+    """Energy of the shift at each layer, of the chat side and of each sham, on the texts that contrasts use."""
+    rows = np.flatnonzero(contrast_rows(texts))
+    frames: list[pl.DataFrame] = []
+    for layer in context.layers():
+        norms = np.linalg.norm(read_site(context.folder, Site("base", layer)), axis=1)
+        for side in ("delta", *(f"delta:{name}" for name in context.study.sham_names)):
+            site = Site(side, layer)
+            delta_nd = read_site(context.folder, site)
+            facets = context.study.contrasts.facets
+            frames.append(shift_energy(delta_nd, norms, texts, str(site), side, facets, rows))
+    return pl.concat(frames)
+
+
+@dataclass(frozen=True)
+class _Shapes:
+    """Dictionary → one number a live feature (coherence) or a matched direction (stability), and their nulls."""
+
+    coherence: dict[str, np.ndarray]
+    coherence_null: dict[str, np.ndarray]
+    stability: dict[str, np.ndarray]
+    stability_null: dict[str, np.ndarray]
+
+    @classmethod
+    def measure(cls, context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]) -> _Shapes:
+        found = cls({}, {}, {}, {})
+        examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
+            pl.col("pool") == "select"
+        )
+        language, document = texts["language"].to_numpy(), texts["document"].to_numpy()
+        train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
+        ids = labelled_dictionaries(context)
+        with progress("coherence and stability", len(ids), "dictionaries") as bar:
+            for one in ids:
+                acts_nd = read_site(context.folder, one.site)
+                found._add_coherence(context, one, Space(acts_nd, language, document), examples, live[one])
+                found._add_stability(context, one, acts_nd[train_rows], live[one])
+                bar.advance()
+        return found
+
+    def _add_coherence(
+        self, context: Context, one: DictionaryId, space: Space, examples: pl.DataFrame, live: np.ndarray
+    ) -> None:
+        its = examples.filter(pl.col("dictionary") == str(one)).sort("latent", "rank")
+        its = its.filter(pl.Series(live[its["latent"].to_numpy()]))
+        latents, rows = its["latent"].to_numpy(), its["row"].to_numpy()
+        seed = derive_seed(context.study.seed, "coherence", str(one))
+        self.coherence[str(one)] = _numbers(measure_coherence(space, latents, rows, seed=seed))
+        self.coherence_null[str(one)] = _numbers(coherence_null(space, latents, rows, seed=seed))
+
+    def _add_stability(self, context: Context, one: DictionaryId, train_nd: np.ndarray, live: np.ndarray) -> None:
+        cfg = context.study.dictionaries
+        same_site = [other for other in context.dictionary_ids() if other.is_replica and other.site == one.site]
+        if not same_site or cfg.seeds + cfg.folds == 0:
+            return
+        replicas = [load_dictionary(context.folder / "dictionaries" / other.folder) for other in same_site]
+        measured = measure_stability(
+            load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd,
+            [replica.decoder_nd for replica in replicas],
+            live,
+            [encode_site(replica, train_nd).firing_counts() > 0 for replica in replicas],
+            seed=derive_seed(context.study.seed, "stability", str(one)),
+        )
+        self.stability[str(one)], self.stability_null[str(one)] = measured.cosines, measured.null
+
+
+def _numbers(scores: pl.DataFrame) -> np.ndarray:
+    return scores["coherence"].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+
+
+def _agreement(context: Context) -> Agreement | None:
+    """Whether two people agree that the label fits; None until there is a sheet with two people's answers."""
+    sheet = context.folder / "people" / "annotations.sqlite"
+    if not sheet.is_file():
+        return None
+    found = agreement_of_sheet(sheet, seed=context.study.seed)["fits"]
+    alpha = found["alpha"]
+    if alpha["value"] is None:
+        return None
+    interval = None if alpha["low"] is None else (alpha["low"], alpha["high"])
+    return Agreement(
+        alpha["value"], interval, found["ac1"]["value"], found["raw"]["value"], found["items"], found["annotators"]
+    )
