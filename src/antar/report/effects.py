@@ -1,0 +1,206 @@
+"""Effect sizes as distributions, always over those of the nulls: one drawing for what is real and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+from matplotlib.axes import Axes
+
+from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table
+from antar.report.figures import COLOURS, Plot
+from antar.report.text import fixed, number, percent
+from antar.run import Run
+
+KINDS = ("shift", "culture", "interaction", "facet")
+MEANINGS = {
+    "shift": "the same texts before and after",
+    "culture": "cultural against control texts",
+    "interaction": "is the shift larger on cultural texts?",
+    "facet": "one value of a facet against the rest",
+}
+_CROWDED = 1500
+_CURVE_POINTS = 300
+
+
+def thresholds(run: Run) -> tuple[float, float]:
+    """(|d|, q) of the study's fourth criterion."""
+    settings = run.study.get("criteria")
+    settings = settings if isinstance(settings, Mapping) else {}
+    return float(settings.get("d", 0.8)), float(settings.get("q", 0.05))
+
+
+def pooled_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
+    """Rows with an effect: those pooled over languages where a comparison has them, else those of each language."""
+    keys = ["contrast", "dictionary", "side_a", "side_b", "facet", "value", "null"]
+    frame = contrasts.filter(pl.col("d_av").is_not_null() & pl.col("d_av").is_not_nan())
+    has_pooled = (pl.col("language") == "pooled").any().over(keys)
+    return frame.filter(~has_pooled | (pl.col("language") == "pooled"))
+
+
+def null_name(null: str) -> str:
+    if null.startswith("sham:"):
+        return f"sham {null.split(':', 1)[1]}"
+    return {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint"}.get(null, null)
+
+
+def effects_section(run: Run) -> Section:
+    title = "Effect sizes beside their nulls"
+    if not run.has("features/contrasts.parquet") or run.contrasts.is_empty():
+        return Section("effects", title, [Paragraph("No contrast has been measured in this run.")])
+    rows = pooled_rows(run.contrasts)
+    d, q = thresholds(run)
+    kinds = [kind for kind in KINDS if kind in set(rows["contrast"])]
+    blocks: list[Block] = [
+        Paragraph(
+            "Each contrast, over all live features of all dictionaries, on the estimation half of the held-out "
+            "documents. The count of features over a threshold is no evidence by itself: read it against the "
+            "shuffled groups and, where there is one, against the sham."
+        ),
+        _counts(rows, kinds, d, q),
+        Figures([_tail(rows.filter(pl.col("contrast") == kind), kind, d) for kind in kinds]),
+        Figures(
+            [_volcano(rows.filter(pl.col("contrast") == kind), kind, d) for kind in kinds if kind != "facet"]
+            + _culture_by_shift(rows)
+        ),
+    ]
+    return Section("effects", title, blocks)
+
+
+def _counts(rows: pl.DataFrame, kinds: list[str], d: float, q: float) -> Table:
+    table: list[Row] = []
+    large = (pl.col("d_av").abs() > d) & (pl.col("q") < q)
+    for kind in kinds:
+        of_kind = rows.filter(pl.col("contrast") == kind)
+        for null in sorted(of_kind["null"].unique(), key=_order):
+            part = of_kind.filter(pl.col("null") == null)
+            sizes = part["d_av"].abs()
+            cells: list[Cell] = [
+                null_name(null),
+                number(part.height),
+                number(int(part.select(large.sum()).item())),
+                percent(float(part.select(large.mean()).item() or 0.0)),
+                percent(float(part.select((pl.col("q") < q).mean()).item() or 0.0)),
+                fixed(_quantile(sizes, 0.5)),
+                fixed(_quantile(sizes, 0.95)),
+            ]
+            table.append(Row(f"{kind}: {MEANINGS[kind]}", cells, null=null != ""))
+    columns = [Column("contrast", False), Column("on", False), Column("tests"), Column(f"|d| > {d:g}, q < {q:g}"),
+               Column("share"), Column(f"share q < {q:g}"), Column("median |d|"), Column("95% of |d|")]  # fmt: skip
+    return Table("How many effects are large, really and on the nulls", columns, table,
+                 "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.")  # fmt: skip
+
+
+def _order(null: str) -> tuple[int, str]:
+    return (0 if null == "" else 1 if null.startswith("sham:") else 2, null)
+
+
+def _quantile(sizes: pl.Series, at: float) -> float | None:
+    return sizes.quantile(at, "linear")
+
+
+def _groups(rows: pl.DataFrame) -> list[tuple[str, str, str, np.ndarray]]:
+    """(null, role, line, |d|) of the null groups that are drawn; all shams share one line."""
+    found: list[tuple[str, str, str, np.ndarray]] = []
+    for name, role, line, mask in (
+        ("real", "real", "-", pl.col("null") == ""),
+        ("sham", "sham", "--", pl.col("null").str.starts_with("sham:")),
+        ("shuffled", "shuffled", ":", pl.col("null") == "shuffled"),
+    ):
+        sizes = rows.filter(mask)["d_av"].abs().to_numpy()
+        if len(sizes):
+            found.append((name, role, line, np.sort(sizes)))
+    return found
+
+
+def _tail(rows: pl.DataFrame, kind: str, d: float) -> Plot:
+    groups = _groups(rows)
+
+    def draw(axes: Axes) -> None:
+        for name, role, line, sizes in groups:
+            # Thinned evenly, so that a figure of a million tests is no larger than one of a thousand.
+            keep = np.unique(np.linspace(0, len(sizes) - 1, _CURVE_POINTS).astype(int))
+            axes.step(
+                sizes[keep], 1 - keep / len(sizes), where="pre", color=COLOURS[role], linestyle=line, label=name
+            )
+        axes.axvline(d, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
+        axes.set_yscale("log")
+        axes.set_xlim(left=0)
+        axes.set_xlabel("|d|")
+        axes.set_title(f"{kind}: share of tests with |d| above x")
+        axes.grid(axis="both")
+        axes.legend()
+
+    told = "; ".join(f"{name}: {percent(float((sizes > d).mean()))} above {d:g}" for name, _, _, sizes in groups)
+    return Plot(f"effects-{kind}", f"Share of tests with an absolute effect above x, {kind} contrast. {told}.",
+                f"{kind.capitalize()}: how fast effects thin out; dotted: {d:g}.", draw)  # fmt: skip
+
+
+def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
+    parts = [
+        ("shuffled", "shuffled", "o", rows.filter(pl.col("null") == "shuffled")),
+        ("sham", "sham", "s", rows.filter(pl.col("null").str.starts_with("sham:"))),
+        ("real", "real", "o", rows.filter(pl.col("null") == "")),
+    ]
+    parts = [(name, role, mark, part.filter(pl.col("p").is_not_null() & pl.col("p").is_not_nan()))
+             for name, role, mark, part in parts]  # fmt: skip
+
+    def draw(axes: Axes) -> None:
+        for name, role, mark, part in parts:
+            if part.is_empty():
+                continue
+            heights = -np.log10(np.maximum(part["p"].to_numpy(), 1e-12))
+            axes.plot(part["d_av"].to_numpy(), heights, mark, markersize=2.2, markeredgewidth=0, color=COLOURS[role],
+                      alpha=0.55, linestyle="none", rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+        for x in (-d, d):
+            axes.axvline(x, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
+        axes.set_xlabel("d")
+        axes.set_title(f"{kind}: −log10 p")
+        axes.grid(axis="y")
+        if any(not part.is_empty() for *_, part in parts):
+            axes.legend(markerscale=2)
+
+    told = ", ".join(f"{part.height:,} {name}" for name, _, _, part in parts if not part.is_empty())
+    return Plot(f"volcano-{kind}", f"Effect size against −log10 p, {kind} contrast: {told} tests.",
+                f"{kind.capitalize()}: effect against evidence, one point a test.", draw)  # fmt: skip
+
+
+def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
+    """Is what shifts cultural? For each feature of a dictionary on both sides, its two effects."""
+    keys = ["feature", "null"]
+    culture = rows.filter((pl.col("contrast") == "culture") & (pl.col("side_b") == "base")).select(
+        "feature", pl.col("d_av").alias("culture")
+    )
+    culture = culture.group_by("feature").agg(pl.col("culture").mean())
+    shift = rows.filter(pl.col("contrast") == "shift").group_by(keys).agg(pl.col("d_av").mean().alias("shift"))
+    both = shift.join(culture, on="feature", how="inner").sort(keys)
+    if both.is_empty():
+        return []
+    parts = [
+        ("shuffled", "shuffled", "o", both.filter(pl.col("null") == "shuffled")),
+        ("sham", "sham", "s", both.filter(pl.col("null").str.starts_with("sham:"))),
+        ("real", "real", "o", both.filter(pl.col("null") == "")),
+    ]
+
+    def draw(axes: Axes) -> None:
+        axes.axhline(0, color=COLOURS["grid"], linewidth=0.8)
+        axes.axvline(0, color=COLOURS["grid"], linewidth=0.8)
+        for name, role, mark, part in parts:
+            if not part.is_empty():
+                axes.plot(part["culture"].to_numpy(), part["shift"].to_numpy(), mark, markersize=2.4,
+                          markeredgewidth=0, color=COLOURS[role], alpha=0.55, linestyle="none",
+                          rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+        axes.set_xlabel("culture: d of cultural against control texts, on base")
+        axes.set_title("shift: d after against before")
+        axes.legend(markerscale=2)
+
+    real = parts[-1][3]
+    return [
+        Plot(
+            "culture-by-shift",
+            f"Shift effect against culture effect for {real.height:,} features of dictionaries on base.",
+            "Culture × shift, one point a feature: do cultural features shift more, and more than on the nulls?",
+            draw,
+        )
+    ]

@@ -1,0 +1,231 @@
+"""A run, opened for reading: every table and array of a run folder under one name, loaded when first asked for.
+
+Notebooks, the report and the browser read runs through this and nothing else, so the layout of a run folder is
+known in one place. What a stage has not made yet is a one-line error that names the command which makes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from antar.core.errors import UserError
+from antar.core.manifest import Manifest, read_manifest
+from antar.core.shards import shard_paths
+from antar.core.sites import DictionaryId, Site, codes_folder
+from antar.core.sparse import SparseCodes
+from antar.features.codes import read_codes
+from antar.interpret.records import read_labels, read_predictions, read_verdicts
+
+if TYPE_CHECKING:
+    from antar.dictionaries import Dictionary
+
+STAGE_OF = {
+    "corpus": "corpus",
+    "activations": "extract",
+    "dictionaries": "train",
+    "codes": "features",
+    "features/features.parquet": "features",
+    "features/examples.parquet": "features",
+    "features": "measure",
+    "interpret": "interpret",
+    "criteria.json": "measure",
+}
+"""First part of a path in a run folder (or the path) → the command that makes it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder. Tables are polars frames, arrays are numpy; each is read once and kept.
+
+    Row i of `texts`, of every `activations(...)` and of every `codes(...)` is the same text.
+    """
+
+    folder: Path
+
+    def has(self, name: str) -> bool:
+        """Whether the file or folder `name` (relative to the run folder) has been made."""
+        return (self.folder / name).exists()
+
+    @cached_property
+    def study(self) -> dict[str, Any]:
+        """The resolved study, as in `study.yaml`."""
+        path = self.folder / "study.yaml"
+        try:
+            study = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except yaml.YAMLError as error:
+            raise UserError(f"{path}: expected YAML, found {_one_line(error)}; run the study again") from error
+        if not isinstance(study, dict):
+            raise UserError(f"{path}: expected a study, found {type(study).__name__}; run the study again")
+        return study
+
+    @cached_property
+    def lock(self) -> dict[str, Any]:
+        """Versions, revisions, seeds and hardware as they were (`study.lock.json`); empty when not written."""
+        return self._json("study.lock.json") if self.has("study.lock.json") else {}
+
+    @cached_property
+    def texts(self) -> pl.DataFrame:
+        return self._parquet("corpus/texts.parquet")
+
+    @cached_property
+    def features(self) -> pl.DataFrame:
+        """One row for each latent of every dictionary that is not a replica."""
+        return self._parquet("features/features.parquet")
+
+    @cached_property
+    def examples(self) -> pl.DataFrame:
+        """The strongest texts of each live feature; `pool` says who may see them."""
+        return self._parquet("features/examples.parquet")
+
+    @cached_property
+    def contrasts(self) -> pl.DataFrame:
+        """Long: one row for each contrast × dictionary × language × latent, `null` "" for the real one."""
+        return self._parquet("features/contrasts.parquet")
+
+    @cached_property
+    def labels(self) -> pl.DataFrame:
+        """One row a labelled feature; `label` is null where its examples are incoherent."""
+        return read_labels(self._path("interpret/labels.jsonl").parent)
+
+    @cached_property
+    def verdicts(self) -> pl.DataFrame:
+        """One row a validated feature."""
+        return read_verdicts(self._path("interpret/verdicts.jsonl").parent)
+
+    @cached_property
+    def predictions(self) -> pl.DataFrame:
+        return read_predictions(self._path("interpret/predictions.jsonl").parent)
+
+    @cached_property
+    def criteria(self) -> dict[str, Any]:
+        return self._json("criteria.json")
+
+    @cached_property
+    def geometry(self) -> list[dict[str, Any]]:
+        """For each site: participation ratio, PCA-90% rank, mean norm, share of the energy."""
+        return self._json("features/geometry.json")
+
+    @cached_property
+    def truth(self) -> dict[str, Any] | None:
+        """The check against the planted truth; None where nothing was planted."""
+        return self._json("truth_report.json") if self.has("truth_report.json") else None
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What the study calls its two checkpoints, e.g. {"base": "SmolLM2", "chat": "its fine-tune"}."""
+        models = self.study.get("models")
+        given = models.get("names") if isinstance(models, Mapping) else None
+        return {"base": "base", "chat": "chat"} | (dict(given) if isinstance(given, Mapping) else {})
+
+    @cached_property
+    def dictionary_ids(self) -> list[DictionaryId]:
+        """Every dictionary of the run, replicas too, in order of side and layer."""
+        root = self._path("dictionaries")
+        folders = sorted(path.name for path in root.iterdir() if (path / "cfg.json").is_file())
+        return sorted((_id_of_folder(name) for name in folders), key=_side_then_layer)
+
+    def dictionary(self, dictionary: DictionaryId | str) -> Dictionary:
+        from antar.dictionaries import load_dictionary  # torch: only where a dictionary is wanted
+
+        return load_dictionary(self._path(f"dictionaries/{_as_id(dictionary).folder}"))
+
+    def metrics(self, dictionary: DictionaryId | str) -> dict[str, Any]:
+        return self._json(f"dictionaries/{_as_id(dictionary).folder}/metrics.json")
+
+    def history(self, dictionary: DictionaryId | str) -> pl.DataFrame:
+        """The training curve: one row for each check."""
+        return self._parquet(f"dictionaries/{_as_id(dictionary).folder}/history.parquet")
+
+    def activations(self, side: str, layer: int) -> np.ndarray:
+        """float32 `[n_texts, d_model]` at a site; delta sides are subtracted on reading."""
+        from antar.models.read import read_site  # transformers: only where activations are wanted
+
+        site = Site(side, layer)
+        for stored in site.difference or (side,):
+            self._path(f"activations/{Site(stored, layer).folder}")
+        return read_site(self.folder, site)
+
+    def codes(self, dictionary: DictionaryId | str, side: str) -> SparseCodes:
+        """The sparse codes of every text at `side` under a dictionary."""
+        dictionary = _as_id(dictionary)
+        self._path(f"codes/{codes_folder(dictionary, side)}")
+        return read_codes(self.folder, dictionary, side, self.metrics(dictionary)["n_latents"])
+
+    def manifest(self, folder: str) -> Manifest | None:
+        """The manifest of an artifact's folder, e.g. `corpus`; None when there is none."""
+        return read_manifest(self.folder / folder / "manifest.json")
+
+    def layers_of(self, side: str) -> list[int]:
+        """The layers at which the run holds the activations that `side` needs."""
+        root = self.folder / "activations"
+        stored = Site(side, 0).difference or (side,)
+        found = [
+            {int(path.name.rsplit(".layer", 1)[1]) for path in root.glob(f"{part.replace(':', '-')}.layer[0-9]*")
+             if shard_paths(path)}
+            for part in stored
+        ]  # fmt: skip
+        return sorted(set.intersection(*found))
+
+    def _path(self, name: str) -> Path:
+        path = self.folder / name
+        if not path.exists():
+            verb = STAGE_OF.get(name) or STAGE_OF.get(name.split("/", maxsplit=1)[0], "run")
+            raise UserError(f"{path}: not made yet; `antar {verb} STUDY` makes it")
+        return path
+
+    def _parquet(self, name: str) -> pl.DataFrame:
+        path = self._path(name)
+        try:
+            return pl.read_parquet(path)
+        except pl.exceptions.PolarsError as error:
+            raise UserError(
+                f"{path}: expected a whole table, found {_one_line(error)}; run the study again"
+            ) from error
+
+    def _json(self, name: str) -> Any:
+        path = self._path(name)
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError as error:
+            raise UserError(f"{path}: expected JSON, found {_one_line(error)}; run the study again") from error
+
+
+def load_run(path: Path | str) -> Run:
+    """Open the run folder at `path`. Nothing but its existence is checked; tables are read when asked for."""
+    folder = Path(path)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected a run folder, found nothing; `antar run STUDY` makes one")
+    if not (folder / "study.yaml").is_file():
+        raise UserError(f"{folder}: expected a run folder, found no study.yaml in it; `antar run STUDY` makes one")
+    return Run(folder)
+
+
+def _as_id(dictionary: DictionaryId | str) -> DictionaryId:
+    return DictionaryId.parse(dictionary) if isinstance(dictionary, str) else dictionary
+
+
+def _id_of_folder(name: str) -> DictionaryId:
+    # Folder names hold a hyphen where a side holds a colon; no side has a hyphen of its own.
+    return DictionaryId.parse(name.replace("-", ":", 1))
+
+
+_SIDES = ("base", "chat", "joint", "delta")
+
+
+def _side_then_layer(dictionary: DictionaryId) -> tuple[Any, ...]:
+    side = dictionary.trained_on
+    rank = _SIDES.index(side) if side in _SIDES else len(_SIDES)
+    return (rank, side, dictionary.layer, dictionary.kind or "", dictionary.seed or -1, dictionary.fold or -1)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
