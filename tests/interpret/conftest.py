@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,10 @@ class World:
             cfg or InterpretConfig(), seed=seed, folder=folder,
         )  # fmt: skip
 
+    def run_nothing(self, folder: Path) -> dict[str, Any]:
+        """A run in which nothing is live."""
+        return replace(self, features=self.features.with_columns(live=pl.lit(False))).run(folder)
+
 
 def sentence(rng: np.random.Generator, theme: str, language: str) -> str:
     words = list(rng.choice(THEMES[theme][language], size=2, replace=False))
@@ -67,7 +71,7 @@ def sentence(rng: np.random.Generator, theme: str, language: str) -> str:
 
 
 def make_world(seed: int = 0, per_theme: int = 120) -> World:
-    """Latents: one a theme and language, then RANDOM_LATENTS that fire at random. Theme latents fire on 90% of theirs."""
+    """Latents: one a theme and language, firing on 90% of its texts, then RANDOM_LATENTS that fire at random."""
     rng = np.random.default_rng(seed)
     rows = [
         {

@@ -32,7 +32,7 @@ class TextCorpus:
 
     parts_t:       int64, SELECT, REVISE, VALIDATE or PREDICT; NONE for a text that equals one of an earlier part
     languages:     the languages of the corpus, sorted; language_t holds indices into it
-    length_bin_t:  int64, the quarter of its language's lengths (in words) that a text is in
+    length_bin_t:  int64, the quarter of its language's select-half lengths (in words) that a text is in
     order_t:       rows sorted by language, then length in words, then row
     sha256:        fingerprint of everything that the workers read of the texts
     """
@@ -78,7 +78,7 @@ class TextCorpus:
             languages=languages,
             language_t=language_t,
             parts_t=_without_repeats(parts_t, index.text_key_t),
-            length_bin_t=_length_bins(index.lengths_t, language_t),
+            length_bin_t=_length_bins(index.lengths_t, language_t, parts_t == SELECT),
             order_t=np.lexsort((np.arange(len(texts)), index.lengths_t, language_t)),
             sha256=sha256_json([seed, frame.select(columns).rows()]),
         )
@@ -159,10 +159,12 @@ def _without_repeats(parts_t: np.ndarray, text_key_t: np.ndarray) -> np.ndarray:
     return np.where(parts_t > first[text_key_t], NONE, parts_t)
 
 
-def _length_bins(lengths_t: np.ndarray, language_t: np.ndarray) -> np.ndarray:
+def _length_bins(lengths_t: np.ndarray, language_t: np.ndarray, select_t: np.ndarray) -> np.ndarray:
+    # Labels depend on the bins, so the other half must not set their edges.
     bins = np.zeros(len(lengths_t), dtype=np.int64)
     for language in np.unique(language_t):
         rows = language_t == language
-        edges = np.quantile(lengths_t[rows], np.arange(1, LENGTH_BINS) / LENGTH_BINS)
+        known = lengths_t[rows & select_t] if (rows & select_t).any() else lengths_t[rows]
+        edges = np.quantile(known, np.arange(1, LENGTH_BINS) / LENGTH_BINS)
         bins[rows] = np.searchsorted(edges, lengths_t[rows], side="left")
     return bins

@@ -16,7 +16,7 @@ from antar.interpret.config import ValidationConfig
 from antar.interpret.keywords import KeywordModel, TextSets
 from antar.interpret.labeller import KeywordLabeller, keyword_strings, needed_keywords, phrase
 from antar.interpret.types import Prediction, PredictionCase, ShownText, ValidationCase, Verdict, VerdictName
-from antar.interpret.words import content_words, tokens
+from antar.interpret.words import content_words, keyword_fingerprint, tokens
 
 _Z = 1.959963984540054
 EVIDENCE_SHOWN = 5
@@ -77,6 +77,7 @@ class KeywordValidator:
     def __init__(self, model: KeywordModel, config: ValidationConfig) -> None:
         self._model, self._config = model, config
         self._labeller = KeywordLabeller(model)
+        self.fingerprint = keyword_fingerprint("validator")
         self._words = TextWords()
 
     def validate(self, batch: Sequence[ValidationCase]) -> list[Verdict]:
@@ -181,6 +182,7 @@ class KeywordPredictor:
 
     def __init__(self) -> None:
         self._words = TextWords()
+        self.fingerprint = keyword_fingerprint("predictor")
 
     def predict(self, batch: Sequence[PredictionCase]) -> list[list[Prediction]]:
         answers: list[list[Prediction]] = []

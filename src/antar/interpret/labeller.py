@@ -9,6 +9,7 @@ import numpy as np
 from antar.interpret.corpus import TextCorpus
 from antar.interpret.keywords import NO_WORD, KeywordModel, Keywords, TextSets
 from antar.interpret.types import Evidence, Label, ShownText
+from antar.interpret.words import keyword_fingerprint
 
 SEPARATOR = " · "
 MAJORITY = 0.8
@@ -28,6 +29,7 @@ class KeywordLabeller:
 
     def __init__(self, model: KeywordModel) -> None:
         self._model = model
+        self.fingerprint = keyword_fingerprint("labeller")
         self._row_of = {text_id: row for row, text_id in enumerate(model.corpus.text_ids)}
 
     def rows(self, texts: Sequence[ShownText]) -> np.ndarray:

@@ -100,7 +100,7 @@ class Steps:
         """dictionary → feature → the key of its answer. `more`: what else the answer of a feature depends on."""
         return {
             dictionary: {
-                feature: sha256_json([worker.name, worker.version, self._basis[dictionary], feature, more(feature)])
+                feature: sha256_json([worker.fingerprint, self._basis[dictionary], feature, more(feature)])
                 for feature in latents
                 if feature in wanted
             }

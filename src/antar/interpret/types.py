@@ -3,6 +3,9 @@
 The keyword workers of this room and the LLM clients fill the same three protocols. Each takes a batch, so that a
 client may send its calls at once and a matrix product may answer them at once. Texts carry their real ids; an
 answer's evidence is checked against the ids that were shown.
+
+A worker's `fingerprint` is over everything but the case that determines its answers: for keywords the code and the
+stop lists, for a model its name, revision, prompts and parameters. Records of another fingerprint are made again.
 """
 
 from __future__ import annotations
@@ -128,6 +131,7 @@ class Prediction:
 class Labeller(Protocol):
     name: str
     version: str
+    fingerprint: str
 
     def label(self, batch: Sequence[Evidence]) -> list[Label]: ...
 
@@ -135,6 +139,7 @@ class Labeller(Protocol):
 class Validator(Protocol):
     name: str
     version: str
+    fingerprint: str
 
     def validate(self, batch: Sequence[ValidationCase]) -> list[Verdict]: ...
 
@@ -142,6 +147,7 @@ class Validator(Protocol):
 class Predictor(Protocol):
     name: str
     version: str
+    fingerprint: str
 
     def predict(self, batch: Sequence[PredictionCase]) -> list[list[Prediction]]:
         """For each case one prediction a text, in the order of the case's texts."""

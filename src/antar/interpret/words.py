@@ -18,6 +18,8 @@ from importlib import resources
 import numpy as np
 from scipy import sparse
 
+from antar.core.hashing import code_version, sha256_json
+
 # Zero-width joiners choose a glyph, not a word: क्‍ष and क्ष are the same word.
 _JOINERS: dict[int, str] = {0x200C: "", 0x200D: ""}
 _APOSTROPHES: dict[int, str] = {0x2019: "'", 0x2018: "'", 0x02BC: "'"}
@@ -59,6 +61,11 @@ def stop_words() -> frozenset[str]:
         lines = (resources.files("antar.interpret") / "data" / name).read_text(encoding="utf-8").splitlines()
         words.update(normalise(line) for line in lines if line.strip() and not line.startswith("#"))
     return frozenset(words)
+
+
+def keyword_fingerprint(worker: str) -> str:
+    """What determines a keyword worker's answers besides its case: the code of this room and the stop lists."""
+    return sha256_json([worker, code_version("interpret"), sorted(stop_words())])
 
 
 def content_words(all_tokens: Iterable[str]) -> frozenset[str]:
