@@ -35,6 +35,7 @@ STAGE_OF = {
     "codes": "features",
     "features/features.parquet": "features",
     "features/examples.parquet": "features",
+    "features/geometry.json": "features",
     "features": "measure",
     "interpret": "interpret",
     "criteria.json": "measure",

@@ -105,13 +105,13 @@ def test_hostile_texts_are_shown_and_do_nothing(fake, page, parsed):
     assert page.count("</style>") == 1
     for hostile in fake.HOSTILE[:3]:
         assert hostile in shown  # whole, as text
-    assert "49" not in re.findall(r"onload=alert\(2\)&gt; (.{4})", page)  # {{ 7*7 }} is not evaluated
+    assert "{{ 7*7 }}" in shown  # not evaluated
     assert "Does &lt;b&gt;nothing&lt;/b&gt;" in page  # the question comes from a file too
 
 
 def test_characters_that_turn_the_line_around_are_made_visible(page):
     assert not re.search("[\u202a-\u202e\u2066-\u2069\u200e\u200f]", page)
-    assert "⟨U+202E⟩back again⟨U+202C⟩" in page
+    assert "⟨U+202E⟩and back again⟨U+202C⟩" in page
 
 
 def test_hindi_is_whole_and_marked(fake, page, parsed):

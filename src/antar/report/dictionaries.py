@@ -115,6 +115,7 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
                       linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
                       label=label)  # fmt: skip
         axes.set_xlabel("epoch")
+        axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.set_title(f"{side}: validation FVU")
         axes.grid(axis="y")

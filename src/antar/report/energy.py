@@ -232,7 +232,9 @@ def _value(value: float | None, ends: tuple[float, float] | None) -> Value:
 
 def _ratio(one: Energy, others: list[Energy]) -> str:
     largest = max((other.cultural for other in others if other.cultural is not None), default=0.0)
-    return number(one.cultural / largest) if one.cultural is not None and largest > 0 else number(None)
+    if one.cultural is None or not others:
+        return number(None)
+    return number(one.cultural / largest) if largest > 0 else "the sham's is 0"
 
 
 def _plot(found: list[Energy], language: str) -> Plot:
@@ -256,6 +258,7 @@ def _plot(found: list[Energy], language: str) -> Plot:
                 label=f"sham {side.split(':')[1]}" if null else "chat − base",
             )  # fmt: skip
         axes.set_xticks(sorted({one.layer for one in ours}))
+        axes.margins(y=0.15)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("layer")
         axes.set_title(f"cultural shift ({language}), activation units")

@@ -116,6 +116,7 @@ def _plot(rows: Sequence[Record], key: str, words: str, names: Mapping[str, str]
                 label=label,
             )
         axes.set_xticks(layers)
+        axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("layer")
         axes.set_title(words)

@@ -28,7 +28,7 @@ def number(value: Any, digits: int = 3) -> str:
         return "yes" if value else "no"
     if isinstance(value, str):
         return shown(value)
-    if isinstance(value, int) or float(value).is_integer():
+    if isinstance(value, int) or value == 0:
         return f"{int(value):,}".replace("-", "\u2212")
     size = abs(float(value))
     if size >= 1000:

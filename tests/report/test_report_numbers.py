@@ -1,0 +1,127 @@
+"""What the page says of numbers: formats, the energy of a shift, and the sentence on effective dimension."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from antar.report import text
+from antar.report.energy import _energy, energies
+from antar.report.figures import COLOURS, inline
+from antar.report.geometry import claim
+from antar.report.method import limits
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [(None, "not measured"), (float("nan"), "not measured"), (float("inf"), "not measured"), (0.0, "0"), (3, "3"),
+     (12345, "12,345"), (0.123456, "0.123"), (4.0, "4.00"), (-0.5, "−0.500"), (1234.5, "1,234"), (2e-6, "2.00×10⁻⁶"),
+     (True, "yes"), ("a\u202eb", "a⟨U+202E⟩b")],
+)  # fmt: skip
+def test_numbers_are_written_one_way(value, written):
+    assert text.number(value) == written
+
+
+def test_a_p_value_is_never_zero():
+    assert text.small(0.0) == "< 0.001"
+    assert text.small(0.0312) == "0.031"
+
+
+def test_joiners_stay_and_overrides_show():
+    assert text.shown("क्\u200dष") == "क्\u200dष"
+    assert text.shown("\u061cx\u0007\ufeff") == "⟨U+061C⟩x⟨U+0007⟩⟨U+FEFF⟩"
+
+
+def test_devanagari_is_cut_out_as_hindi_and_nothing_is_lost():
+    mixed = "label: दीवाली, दीये / lamps"
+    runs = text.runs_of_script(mixed)
+    assert "".join(part for part, _ in runs) == mixed
+    assert [part for part, lang in runs if lang == "hi"] == ["दीवाली, दीये"]
+
+
+def test_figures_take_no_devanagari():
+    assert text.plain_for_figures("दीवाली", "concept 1") == "concept 1"
+    assert text.plain_for_figures("Diwali", "concept 1") == "Diwali"
+
+
+def planted(noise: float, shift: float, seed: int, n_documents: int = 60):
+    """Texts of two groups, two a document, whose differences have a document's noise; culture moves by `shift`."""
+    rng = np.random.default_rng(seed)
+    d = 24
+    documents = np.repeat(np.arange(2 * n_documents), 2)
+    cultural = documents < n_documents
+    delta_nd = noise * rng.normal(size=(2 * n_documents, d))[documents] + 0.3
+    delta_nd[cultural, 0] += shift
+    texts = pl.DataFrame(
+        {
+            "split": ["heldout"] * len(documents),
+            "language": ["en"] * len(documents),
+            "group": np.where(cultural, "cultural", "control"),
+            "document": documents.astype(str),
+        }
+    )
+    return texts, delta_nd.astype(np.float32)
+
+
+def energy_of(noise: float, shift: float, seed: int):
+    texts, delta_nd = planted(noise, shift, seed)
+    return _energy("delta", 1, "en", texts, np.ones_like(delta_nd), delta_nd)
+
+
+def test_noise_alone_is_no_cultural_shift():
+    """Uncorrected, the norm would be sqrt(24 · 2/60) ≈ 0.9 in every draw; its square must average to nothing."""
+    found = [energy_of(1.0, 0.0, seed) for seed in range(100)]
+    # The estimate has mean 0 and a spread of about 0.23, and is clipped at 0: about 0.09 is left, where 0.8 was.
+    assert np.mean([one.cultural**2 for one in found]) < 0.15
+    assert np.mean([one.cultural_ci[0] == 0 for one in found]) > 0.9
+
+
+def test_a_planted_shift_is_found_at_its_size_with_honest_intervals():
+    found = [energy_of(1.0, 1.5, seed) for seed in range(60)]
+    assert abs(np.mean([one.cultural**2 for one in found]) - 1.5**2) < 0.15
+    covered = np.mean([one.cultural_ci[0] <= 1.5 <= one.cultural_ci[1] for one in found])
+    assert covered > 0.85
+
+
+def test_energy_is_measured_beside_the_shams(reported):
+    found = energies(reported)
+    assert {one.side for one in found} == {"delta", "delta:a"}
+    texts = reported.texts
+    mask = (texts["split"] == "heldout") & (texts["language"] == "en") & (texts["group"] == "cultural")
+    delta_nd = reported.activations("delta", 1)[mask.to_numpy()]
+    (one,) = [one for one in found if (one.side, one.layer, one.language) == ("delta", 1, "en")]
+    assert one.whole == pytest.approx(float(np.sqrt((delta_nd.astype(float) ** 2).sum(axis=1).mean())))
+    assert one.whole_ci[0] < one.whole < one.whole_ci[1]
+
+
+def geometry(**ranks):
+    return [{"layer": 3, "side": side.replace("_", ":"), "pca90_rank": rank} for side, rank in ranks.items()]
+
+
+def test_the_claim_about_deltas_is_answered_by_the_numbers():
+    assert claim(geometry(base=10, delta=4, delta_a=9)).startswith("The claim holds here")
+    assert "fewer than every sham's delta at 1 of 1" in claim(geometry(base=10, delta=4, delta_a=9))
+    assert "at 0 of 1" in claim(geometry(base=10, delta=4, delta_a=4))
+    assert "does not hold" in claim(geometry(base=10, delta=11))
+    assert "no sham" in claim(geometry(base=10, delta=4))
+    assert "cannot be tested" in claim(geometry(base=10, delta=None))
+
+
+def test_inline_figures_keep_only_what_they_need():
+    svg = f"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="3pt"
+      onload="x()"><metadata>m</metadata><style>*{{}}</style><script>s()</script><defs><path id="p" d="M0 0"/></defs>
+      <g clip-path="url(#c)"><use xlink:href="#p" style="fill: {COLOURS["real"]}; stroke-width: 2"/>
+      <image xlink:href="https://evil.example/x.png"/><text style="font: 9px 'X'">a &lt;b&gt;</text></g></svg>"""
+    made = str(inline(svg.encode(), "one", 'al"t'))
+    for gone in ("onload", "metadata", "script", "style", "evil", "xlink", 'width="3pt"'):
+        assert gone not in made
+    for kept in ('id="one-p"', 'href="#one-p"', "url(#one-c)", 'class="f-real"', 'stroke-width="2"', "a &lt;b&gt;",
+                 'font-size="9"', 'aria-label="al&quot;t"'):  # fmt: skip
+        assert kept in made
+
+
+def test_limits_follow_from_what_the_run_has(make_run, reported):
+    with_sham = " ".join(limits(reported))
+    assert "no sham" not in with_sham and "made for this study" in with_sham
+    assert "There is no sham" in " ".join(limits(make_run(sham=False, truth=False)))
