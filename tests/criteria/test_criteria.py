@@ -238,12 +238,26 @@ def test_shuffled_groups_the_same_checkpoint_log_odds_and_energy_stand_beside() 
     )
     sides = [("delta", 3.0), ("delta:a", 1.0), ("delta:b", 2.0), ("base", 90.0)]
     geometry = [{"layer": 1, "side": side, "mean_norm": norm} for side, norm in sides]
-    found = criteria.effect(rows, {}, CFG, geometry)
+    energy = pl.DataFrame(
+        [
+            {"site": "delta.layer01", "side": "delta", "language": "pooled", "facet": "group", "value": "cultural",
+             "energy": 0.6},
+            {"site": "delta:a.layer01", "side": "delta:a", "language": "pooled", "facet": "group",
+             "value": "cultural", "energy": 0.5},
+            {"site": "delta.layer01", "side": "delta", "language": "en", "facet": "group", "value": "cultural",
+             "energy": 9.0},
+            {"site": "delta.layer01", "side": "delta", "language": "pooled", "facet": "group", "value": "control",
+             "energy": 9.0},
+        ]
+    )  # fmt: skip
+    found = criteria.effect(rows, {}, CFG, geometry, energy)
     assert found.beside["features whose odds of firing change tenfold or more"] == 1
     assert found.beside["features that count with shuffled groups"] == 1
     assert found.beside["features that count with the same checkpoint on both sides"] == 0
-    assert found.beside["largest ratio of the two over layers"] == 1.5
-    assert found.per_dictionary[0]["energy"] == 3.0 and found.per_dictionary[0]["energy_sham"] == 2.0
+    assert found.beside["norm of the change / the larger sham's, largest over layers"] == 1.5
+    assert found.beside["cultural energy / the larger sham's, largest over layers"] == pytest.approx(1.2)
+    row = found.per_dictionary[0]
+    assert (row["norm"], row["norm_sham"], row["energy"], row["energy_sham"]) == (3.0, 2.0, 0.6, 0.5)
 
 
 def test_no_contrast_between_base_and_chat() -> None:
@@ -289,14 +303,18 @@ def test_stability_needs_replicas_its_threshold_and_its_null() -> None:
     assert criteria.stability(high, high, none, CFG).verdict == "fail"
 
 
-def test_split_half_reliability_is_the_correlation_of_the_halves() -> None:
+def test_the_halves_are_those_of_real_base_vs_chat_rows() -> None:
     rng = np.random.default_rng(1)
     a = rng.normal(size=300)
     b = 0.6 * a + 0.8 * rng.normal(size=300)
     rows = contrast_rows("base.layer01", a.tolist(), d_av_select=b.tolist())
     null = contrast_rows("base.layer01", [9.0], "shuffled", d_av_select=[-9.0])
-    reliability, n = criteria.split_half_reliability(pl.concat([rows, null]))
-    assert n == 300 and reliability == pytest.approx(np.corrcoef(a, b)[0, 1])
+    culture = contrast_rows("base.layer01", [9.0], contrast="culture", d_av_select=[-9.0])
+    halves = criteria.effect_halves(pl.concat([rows, null, culture]))
+    r = np.corrcoef(a, b)[0, 1]
+    assert halves.n == 300 and halves.r == pytest.approx(r)
+    found = criteria.stability({}, {}, rows, CFG)
+    assert found.beside["split-half reliability of the effects"] == pytest.approx(2 * r / (1 + r))
 
 
 # -- all of them --------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from antar.criteria.effect import effect
 from antar.criteria.fit import reconstruction, sparsity
 from antar.criteria.intervals import bootstrap_mean, clopper_pearson
 from antar.criteria.predictive import balanced_accuracies, predictive_validity
-from antar.criteria.shape import coherence, split_half_reliability, stability
+from antar.criteria.shape import coherence, effect_halves, stability
 from antar.criteria.study import Findings, headline, judge, live_counts
 from antar.criteria.types import CriteriaReport, Criterion, Null
 
@@ -27,6 +27,7 @@ __all__ = [
     "clopper_pearson",
     "coherence",
     "effect",
+    "effect_halves",
     "headline",
     "human_agreement",
     "judge",
@@ -34,6 +35,5 @@ __all__ = [
     "predictive_validity",
     "reconstruction",
     "sparsity",
-    "split_half_reliability",
     "stability",
 ]

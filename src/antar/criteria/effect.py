@@ -101,16 +101,18 @@ def effect(
     live: Mapping[str, int],
     cfg: CriteriaConfig,
     geometry: Sequence[Mapping[str, Any]] = (),
+    energy: pl.DataFrame | None = None,
 ) -> Criterion:
     """Criterion 4. value: share of the live features with |d_av| > `cfg.d` and q < `cfg.q` on the estimation half.
 
     The shams' share is pooled over the same dictionaries; of several shams, the one with the highest upper end
-    sets the threshold. `geometry`: the rows of features/geometry.json, for the energy beside the counts.
+    sets the threshold. `geometry`, `energy`: features/geometry.json and energy.parquet, for the size of the change.
     """
+    sizes = {"norm": norms(geometry), "energy": energies(energy)}
     counts = tallies(contrasts, live, cfg)
     kind = next((k for k in KINDS if any(key[0] == "" and key[1] == k for key in counts)), None)
     rows = [
-        _row(key, tally, counts, geometry)
+        _row(key, tally, counts, sizes)
         for key, tally in sorted(counts.items(), key=lambda item: item[0])
         if key[0] == ""
     ]
@@ -122,7 +124,7 @@ def effect(
     shams = {name: tally for name, tally in shams.items() if tally.live}
     paired = {real_twin(key[2]) for key in counts if key[0] in shams and key[1] == kind}
     compared = _sum([tally for name, tally in real.items() if name in paired], cfg) if shams else total
-    beside = _beside(kind, total, counts, set(real), cfg) | _energy(geometry)
+    beside = _beside(kind, total, counts, set(real), cfg) | _magnitude(sizes)
     beside["dictionaries without a sham"] = len(set(real) - paired)
     if not shams or not compared.live:
         return _criterion(cfg, total, None, 0.0, "not measured", _unjudged(kind, total, cfg), beside, rows)
@@ -207,9 +209,7 @@ def _beside(
     return beside
 
 
-def _row(
-    key: Key, tally: Tally, counts: Mapping[Key, Tally], geometry: Sequence[Mapping[str, Any]]
-) -> dict[str, Cell]:
+def _row(key: Key, tally: Tally, counts: Mapping[Key, Tally], sizes: Mapping[str, Magnitudes]) -> dict[str, Cell]:
     _, contrast, dictionary = key
     shams = [
         counted
@@ -232,34 +232,66 @@ def _row(
         "above_sham": (tally.share or 0.0) > _upper(worst) if worst else None,
         "flagged_by_log_odds": tally.by_odds,
         "flagged_shuffled": shuffled.flagged if shuffled else None,
-        "energy": _norms(geometry, lambda side: side == "delta").get(layer),
-        "energy_sham": _norms(geometry, lambda side: side.startswith("delta:")).get(layer),
+        **{name: size.real.get(layer) for name, size in sizes.items()},
+        **{f"{name}_sham": size.sham.get(layer) for name, size in sizes.items()},
         "missing": None if worst else "no sham for this dictionary",
     }
 
 
-def _norms(geometry: Sequence[Mapping[str, Any]], wanted: Any) -> dict[int, float]:
-    """Layer → mean norm of a difference, in activation units; the largest where several sides are wanted."""
-    norms: dict[int, float] = {}
-    for row in geometry:
-        norm = finite(row.get("mean_norm"))
-        if wanted(str(row["side"])) and norm is not None:
-            norms[int(row["layer"])] = max(norm, norms.get(int(row["layer"]), 0.0))
-    return norms
+@dataclass(frozen=True)
+class Magnitudes:
+    """Layer → size of the change in activation units, of the real one and of the largest sham's."""
+
+    real: Mapping[int, float]
+    sham: Mapping[int, float]
+
+    @classmethod
+    def of(cls, sizes: Sequence[tuple[str, int, float | None]]) -> Magnitudes:
+        """`sizes`: (side, layer, size); sides other than `delta` and `delta:<sham>` are passed over."""
+        real: dict[int, float] = {}
+        sham: dict[int, float] = {}
+        for side, layer, size in sizes:
+            if size is not None and side.startswith("delta"):
+                into = real if side == "delta" else sham
+                into[layer] = max(size, into.get(layer, 0.0))
+        return cls(real, sham)
+
+    @property
+    def largest_ratio(self) -> float | None:
+        ratios = [self.real[layer] / self.sham[layer] for layer in self.real if self.sham.get(layer)]
+        return max(ratios) if ratios else None
 
 
-def _energy(geometry: Sequence[Mapping[str, Any]]) -> dict[str, Cell]:
-    """The norm of the change in activation units beside the shams' largest: magnitude is what separates them."""
-    real = _norms(geometry, lambda side: side == "delta")
-    sham = _norms(geometry, lambda side: side.startswith("delta:"))
-    ratios = [real[layer] / sham[layer] for layer in real if sham.get(layer)]
-    return {
-        "mean norm of the change (activation units, mean over layers)": sum(real.values()) / len(real)
-        if real
-        else None,
-        "the same on the larger sham": sum(sham.values()) / len(sham) if sham else None,
-        "largest ratio of the two over layers": max(ratios) if ratios else None,
-    }
+def norms(geometry: Sequence[Mapping[str, Any]]) -> Magnitudes:
+    """Mean norm of the differences of single texts, from features/geometry.json."""
+    return Magnitudes.of([(str(row["side"]), int(row["layer"]), finite(row.get("mean_norm"))) for row in geometry])
+
+
+def energies(energy: pl.DataFrame | None) -> Magnitudes:
+    """Norm of the cultural texts' mean difference less the controls', mean over languages, from energy.parquet."""
+    if energy is None:
+        return Magnitudes({}, {})
+    rows = energy.filter(
+        (pl.col("facet") == "group") & (pl.col("value") == "cultural") & (pl.col("language") == "pooled")
+    )
+    return Magnitudes.of(
+        [
+            (row["side"], DictionaryId.parse(row["site"]).layer, finite(row["energy"]))
+            for row in rows.iter_rows(named=True)
+        ]
+    )
+
+
+def _magnitude(sizes: Mapping[str, Magnitudes]) -> dict[str, Cell]:
+    """What separates a real change from a sham: its size, not the number of features."""
+    words = {"norm": "norm of the change", "energy": "cultural energy"}
+    beside: dict[str, Cell] = {}
+    for name, size in sizes.items():
+        n, m = len(size.real), len(size.sham)
+        beside[f"{words[name]} (activation units, mean over layers)"] = sum(size.real.values()) / n if n else None
+        beside[f"{words[name]} of the larger sham"] = sum(size.sham.values()) / m if m else None
+        beside[f"{words[name]} / the larger sham's, largest over layers"] = size.largest_ratio
+    return beside
 
 
 def _upper(tally: Tally) -> float:

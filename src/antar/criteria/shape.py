@@ -16,6 +16,7 @@ from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import change_rows
 from antar.criteria.intervals import bootstrap_mean, finite_values
 from antar.criteria.types import Cell, Criterion, Interval, Null
+from antar.features.stability import Reliability, split_half_reliability
 
 Scores = Mapping[str, np.ndarray]
 """Dictionary → one number a feature; NaN where a feature has too few texts. Stability: any shape, NaN ignored."""
@@ -67,10 +68,13 @@ def stability(scores: Scores, random: Scores, contrasts: pl.DataFrame, cfg: Crit
     interval. `random`: the same matching between the dictionary and random directions."""
     values, null = _pooled(scores), _pooled(random)
     rows = [_row(name, scores[name], random.get(name), "stability") for name in sorted(scores)]
-    reliability, features = split_half_reliability(contrasts)
+    halves = effect_halves(contrasts)
     beside: dict[str, Cell] = {
-        "split-half reliability of the effects": reliability,
-        "effects in it": features,
+        "split-half reliability of the effects": halves.value,
+        "split-half reliability, low": halves.lo,
+        "split-half reliability, high": halves.hi,
+        "correlation of the halves": halves.r,
+        "effects in it": halves.n,
         "matched directions": len(values),
         f"share of directions above {cfg.stability:.2f}": _share(values > cfg.stability),
     }
@@ -90,20 +94,13 @@ def stability(scores: Scores, random: Scores, contrasts: pl.DataFrame, cfg: Crit
     return _criterion(7, "stability", question, cfg, value, ci, measured_null, verdict, sentence, beside, rows)
 
 
-def split_half_reliability(contrasts: pl.DataFrame) -> tuple[float | None, int]:
-    """Pearson correlation over features of d_av on the two halves of the documents, and the number of features.
-
-    Real base-vs-chat rows only. It is the reliability of an effect that was estimated on one half, as those that
-    antar reports are, so it is not stepped up to the whole. None below three features or without spread.
-    """
-    rows = change_rows(contrasts.filter(pl.col("null") == "")).select(
-        pl.col("d_av").cast(pl.Float64), pl.col("d_av_select").cast(pl.Float64)
+def effect_halves(contrasts: pl.DataFrame) -> Reliability:
+    """Agreement over features of d_av on the two halves of the documents: real base-vs-chat rows only."""
+    rows = change_rows(contrasts.filter(pl.col("null") == ""))
+    select, estimate = (
+        rows[name].cast(pl.Float64).fill_null(float("nan")).to_numpy() for name in ("d_av_select", "d_av")
     )
-    both = rows.filter(pl.all_horizontal(pl.all().is_finite().fill_null(False)))
-    a, b = both["d_av"].to_numpy(), both["d_av_select"].to_numpy()
-    if len(a) < 3 or a.std() == 0 or b.std() == 0:
-        return None, len(a)
-    return float(np.corrcoef(a, b)[0, 1]), len(a)
+    return split_half_reliability(select, estimate)
 
 
 def _share(passing: np.ndarray) -> float | None:

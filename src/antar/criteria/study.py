@@ -26,7 +26,7 @@ class Findings:
     labels:     interpret/labels.jsonl; predictions: interpret/predictions.jsonl
     coherence, coherence_null: dictionary → one number a live feature
     stability, stability_null: dictionary → cosines of its matched directions over all its replicas
-    geometry:   the rows of features/geometry.json
+    geometry:   the rows of features/geometry.json; energy: features/energy.parquet
     names:      side → what people call it; shams: names of the study's shams
     """
 
@@ -42,6 +42,7 @@ class Findings:
     stability_null: Scores = field(default_factory=dict)
     agreement: Agreement | None = None
     geometry: Sequence[Mapping[str, Any]] = ()
+    energy: pl.DataFrame | None = None
     names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
     shams: Sequence[str] = ()
 
@@ -52,7 +53,7 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
         reconstruction(findings.metrics, cfg),
         sparsity(findings.metrics, cfg),
         predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
-        effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry),
+        effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry, findings.energy),
         coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
         human_agreement(findings.agreement, cfg),
         stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
@@ -92,7 +93,7 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
     by_number = {criterion.number: criterion for criterion in criteria}
     lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
-    lines += _energy_line(by_number[4])
+    lines += _magnitude_lines(by_number[4])
     names: dict[str, list[str]] = {}
     for criterion in criteria:
         names.setdefault(criterion.verdict, []).append(criterion.name)
@@ -107,11 +108,16 @@ def _is_own(features: pl.DataFrame) -> pl.Series:
     return features["dictionary"].replace_strict(own, return_dtype=pl.Boolean)
 
 
-def _energy_line(criterion: Criterion) -> list[str]:
-    ratio = finite(criterion.beside.get("largest ratio of the two over layers"))
-    if ratio is None:
+def _magnitude_lines(criterion: Criterion) -> list[str]:
+    norm = finite(criterion.beside.get("norm of the change / the larger sham's, largest over layers"))
+    energy = finite(criterion.beside.get("cultural energy / the larger sham's, largest over layers"))
+    parts = [f"its norm is {norm:.2f} times"] if norm is not None else []
+    parts += [f"its cultural part {energy:.2f} times"] if energy is not None else []
+    if not parts:
         return []
-    return [f"The change is at most {ratio:.2f} times as large in activation units as the larger sham's (by layer)."]
+    return [
+        f"How large the change is, at the layer where it stands out most: {' and '.join(parts)} the larger sham's."
+    ]
 
 
 def _counted(n: int, noun: str) -> str:
