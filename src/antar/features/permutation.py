@@ -75,7 +75,7 @@ def _differences(matrices: tuple[object, ...], design: Design, chunk: slice, tar
     labels = design.labels[:, chunk]
     chosen = (labels[:, None, :] == targets[None, :, None]).astype(np.float64)
     shape = (-1, *chosen.shape[1:])
-    flat = chosen.reshape(len(chosen), -1)
+    flat = chosen.reshape(len(chosen), chosen.shape[1] * chosen.shape[2])
     m = design.unit_sizes
     one = np.ones(len(m))
     n, units, squares = m @ flat, flat.sum(axis=0), (m**2) @ flat
@@ -177,9 +177,17 @@ def pooled_p_values(observed: np.ndarray, draws: np.ndarray, expected: np.ndarra
         return p
     order = varying[np.argsort(expected[varying], kind="stable")]
     for pool in np.array_split(order, max(1, min(MAX_POOLS, len(order) // POOL_CELLS))):
-        null = ((draws[pool] - centre[pool]) / spread[pool]).astype(np.float32)
+        null = left_out((draws[pool] - centre[pool]) / spread[pool]).astype(np.float32)
         p[pool] = _pool_p((observed[pool] - centre[pool]) / spread[pool], null)
     return p
+
+
+def left_out(z: np.ndarray) -> np.ndarray:
+    """Draws `[cells, draws]` standardised by all draws of their row, as if each had been left out of its row's mean
+    and standard deviation. The observed statistic is not among its draws, so only then are they alike; without this
+    the null's tail is too short (with 200 shuffles, 1.5 times too many null features reached p = 0.002)."""
+    n = z.shape[1]
+    return z * np.sqrt(n / (n - 1)) / np.sqrt(1 - z**2 / (n - 1))
 
 
 def _pool_p(z: np.ndarray, null: np.ndarray) -> np.ndarray:
