@@ -200,6 +200,7 @@ def test_shares_of_splits_and_halves() -> None:
         assert halves[name, "select"] / splits[name] == pytest.approx(0.5, abs=0.08)
     assert split_of("d1", 1, cfg) in splits
     assert any(split_of(f"d{i}", 1, cfg) != split_of(f"d{i}", 2, cfg) for i in range(50))
+    assert any(half_of(f"d{i}", 1) != half_of(f"d{i}", 2) for i in range(50))
 
 
 def test_controls_are_held_out_or_split_likewise(tmp_path: Path, rows: Rows) -> None:

@@ -110,6 +110,7 @@ def test_units() -> None:
     assert split_units("pi is 3.14 today", "sentence", 5) == ["pi is 3.14 today"]
     assert split_units("a  b c d e f g", "window", 3) == ["a  b c", "d e f"]
     assert split_units("a b c d e f g h", "window", 3) == ["a b c", "d e f", "g h"]
+    assert split_units("a b c d e f", "window", 4) == ["a b c d", "e f"]
     assert split_units("a", "window", 3) == ["a"]
     assert split_units("", "window", 3) == []
 

@@ -8,11 +8,12 @@ not words, because Hindi inflects and captions are short.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from antar.core.progress import progress
 from antar.core.seeds import numpy_rng
 from antar.corpora.records import Candidate
 
@@ -74,7 +75,7 @@ class NearDuplicates:
 
 
 def without_near_duplicates(
-    texts: Iterable[Candidate], threshold: float, seed: int, exempt: set[str]
+    texts: Sequence[Candidate], threshold: float, seed: int, exempt: set[str]
 ) -> tuple[list[Candidate], list[tuple[Candidate, Candidate]]]:
     """(kept, [(dropped, the kept text that it repeats)]). Of two near duplicates the earlier in `texts` stays.
 
@@ -83,10 +84,12 @@ def without_near_duplicates(
     index = NearDuplicates(threshold, seed)
     kept: list[Candidate] = []
     pairs: list[tuple[Candidate, Candidate]] = []
-    for text in sorted(texts, key=lambda text: text.source not in exempt) if exempt else texts:
-        repeated = index.find_or_add(text, always_add=text.source in exempt)
-        if repeated is None:
-            kept.append(text)
-        else:
-            pairs.append((text, repeated))
+    with progress("near duplicates", len(texts), "texts") as bar:
+        for text in sorted(texts, key=lambda text: text.source not in exempt):
+            repeated = index.find_or_add(text, always_add=text.source in exempt)
+            if repeated is None:
+                kept.append(text)
+            else:
+                pairs.append((text, repeated))
+            bar.advance()
     return kept, pairs
