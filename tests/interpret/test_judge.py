@@ -111,8 +111,8 @@ def test_cases_hold_texts_of_their_part_and_the_truth(maker: CaseMaker, corpus: 
         assert near[hard].all()
 
 
-def test_neighbours_are_those_of_the_highest_cosine(maker: CaseMaker) -> None:
-    decoder = maker.firing.decoder_nd
+def test_neighbours_are_those_of_the_highest_cosine(maker: CaseMaker, world) -> None:
+    decoder = world.decoders["base.layer02"]
     unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
     for latent in range(4):
         naive = sorted((j for j in range(18) if j != latent), key=lambda j: -float(unit[j] @ unit[latent]))

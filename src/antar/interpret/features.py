@@ -15,15 +15,15 @@ class Firing:
     """Codes by latent, and the dictionary's decoder.
 
     rows, values: latent j fires in the texts `rows[offsets[j] : offsets[j + 1]]` with these strengths
-    decoder_nd:   float32 `[n_latents, d_model]`
-    live_latents: the latents that may be neighbours
+    unit_ld:      float32 `[n_live, d_model]`, decoder rows of the live latents at unit length
+    live_latents: int64 `[n_live]`, sorted: the latents that may be neighbours
     """
 
     rows: np.ndarray
     values: np.ndarray
     offsets: np.ndarray
     n_texts: int
-    decoder_nd: np.ndarray
+    unit_ld: np.ndarray
     live_latents: np.ndarray
 
     @classmethod
@@ -39,8 +39,11 @@ class Firing:
                 "run `antar features` again"
             )
         by_latent = codes.csc()
+        live = np.sort(live)
+        rows_ld = decoder_nd[live]
+        unit_ld = rows_ld / np.maximum(np.linalg.norm(rows_ld, axis=1, keepdims=True), 1e-12)
         offsets = np.asarray(by_latent.indptr, dtype=np.int64)
-        return cls(by_latent.indices.astype(np.int64), by_latent.data, offsets, n_texts, decoder_nd, np.sort(live))
+        return cls(by_latent.indices.astype(np.int64), by_latent.data, offsets, n_texts, unit_ld, live)
 
     def texts_of(self, latent: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows that fire the latent and their strengths, strongest first, ties by row."""
@@ -50,10 +53,10 @@ class Firing:
         return rows[order], values[order]
 
     def nearest(self, latent: int, count: int) -> np.ndarray:
-        """The `count` live latents of the highest decoder cosine with this one, nearest first."""
-        norms = np.linalg.norm(self.decoder_nd[self.live_latents], axis=1)
-        cosines = self.decoder_nd[self.live_latents] @ self.decoder_nd[latent] / np.maximum(norms, 1e-12)
-        cosines[self.live_latents == latent] = -np.inf
+        """The `count` live latents of the highest decoder cosine with this live one, nearest first."""
+        here = int(np.searchsorted(self.live_latents, latent))
+        cosines = self.unit_ld @ self.unit_ld[here]
+        cosines[here] = -np.inf
         # Rounded, so that the order does not hang on the last bit of a matrix product.
         order = np.lexsort((self.live_latents, -np.round(cosines, 5)))
         return self.live_latents[order][: min(count, len(order) - 1)]

@@ -12,7 +12,7 @@ import sys
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 import numpy as np
@@ -21,8 +21,7 @@ from scipy import sparse
 from antar.core.hashing import code_version, sha256_json
 
 # Zero-width joiners choose a glyph, not a word: क्‍ष and क्ष are the same word.
-_JOINERS: dict[int, str] = {0x200C: "", 0x200D: ""}
-_APOSTROPHES: dict[int, str] = {0x2019: "'", 0x2018: "'", 0x02BC: "'"}
+_ONE_SPELLING = {"\u200c": "", "\u200d": "", "\u2019": "'", "\u2018": "'", "\u02bc": "'"}
 
 
 @cache
@@ -44,13 +43,18 @@ def normalise(text: str) -> str:
 
     Two texts with the same normal form are the same text to a labeller.
     """
-    folded = unicodedata.normalize("NFC", text).translate(_JOINERS).translate(_APOSTROPHES).casefold()
-    return " ".join(unicodedata.normalize("NFC", folded).split())
+    for character, replacement in _ONE_SPELLING.items():
+        text = text.replace(character, replacement)
+    return " ".join(unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold()).split())
 
 
 def tokens(text: str) -> list[str]:
     """Every word of `text` in order, stop words too. A possessive `'s` is cut off."""
-    return [word.removesuffix("'s") for word in _word_pattern().findall(normalise(text))]
+    return _tokens_of_normal(normalise(text))
+
+
+def _tokens_of_normal(text: str) -> list[str]:
+    return [word.removesuffix("'s") for word in _word_pattern().findall(text)]
 
 
 @cache
@@ -70,12 +74,12 @@ def keyword_fingerprint(worker: str) -> str:
 
 def content_words(all_tokens: Iterable[str]) -> frozenset[str]:
     """The distinct words that may be keywords: no stop words, no bare numbers, no single characters."""
-    stops = stop_words()
-    return frozenset(
-        word
-        for word in all_tokens
-        if len(word) > 1 and word not in stops and any(character.isalpha() for character in word)
-    )
+    return frozenset(word for word in set(all_tokens) if _may_be_keyword(word))
+
+
+@lru_cache(maxsize=1 << 18)
+def _may_be_keyword(word: str) -> bool:
+    return len(word) > 1 and word not in stop_words() and any(character.isalpha() for character in word)
 
 
 @dataclass(frozen=True)
@@ -102,11 +106,12 @@ class WordIndex:
         columns: list[int] = []
         offsets, lengths, text_keys = [0], [], []
         for text in texts:
-            all_tokens = tokens(text)
+            normal = normalise(text)
+            all_tokens = _tokens_of_normal(normal)
             columns += [found.setdefault(word, len(found)) for word in sorted(content_words(all_tokens))]
             offsets.append(len(columns))
             lengths.append(len(all_tokens))
-            text_keys.append(keys.setdefault(normalise(text), len(keys)))
+            text_keys.append(keys.setdefault(normal, len(keys)))
         words = sorted(found)
         place = np.empty(len(words), dtype=np.int64)
         place[[found[word] for word in words]] = np.arange(len(words))
