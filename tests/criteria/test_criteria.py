@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from antar import criteria
 from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
 from antar.criteria.effect import NO_SHAM, real_twin
+from antar.interpret.scores import score_predictions
 
 CFG = CriteriaConfig(replicates=400)
 
@@ -377,3 +378,25 @@ def test_a_verdict_needs_a_value() -> None:
     nan = Criterion(number=1, name="x", question="x", published="x", threshold=1, comparison=">", sentence="x",
                     verdict="not measured", **broken)  # fmt: skip
     assert nan.value is None and nan.ci is None and nan.beside == {"a": None}
+
+
+def test_balanced_accuracy_equals_the_interpret_rooms_own_score() -> None:
+    rng = np.random.default_rng(6)
+    n = 400
+    frame = pl.DataFrame(
+        {
+            "feature": [f"base.layer01/{i}" for i in rng.integers(0, 12, n)],
+            "text_id": [f"t{i}" for i in range(n)],
+            "fires": rng.random(n) < 0.4,
+            "predicted": pl.Series([None if r < 0.1 else bool(r < 0.5) for r in rng.random(n)], dtype=pl.Boolean),
+            "score": rng.random(n),
+            "predictor": ["llm"] * n,
+            "wrong_label": rng.random(n) < 0.3,
+        }
+    )
+    texts = frame.select("text_id", language=pl.lit("en"))
+    theirs = score_predictions(frame, texts, seed=1)
+    ours = criteria.predictive_validity(frame, 12, CFG)
+    assert ours.value == pytest.approx(theirs.right.value)
+    assert ours.null is not None and ours.null.value == pytest.approx(theirs.wrong.value)
+    assert ours.beside["failed calls (counted wrong)"] == theirs.right.failed
