@@ -67,7 +67,8 @@ def test_the_template_is_a_study_with_every_setting(tmp_path):
     lines = study_template().splitlines()
     tail = next(i for i, line in enumerate(lines) if line == "# extract:")
     switched_on = "\n".join(lines[:tail] + [line.removeprefix("# ") for line in lines[tail:]])
-    assert parse_study(yaml.safe_load(switched_on), "switched on") == head
+    path.with_name("on.yaml").write_text(switched_on, encoding="utf-8")
+    assert load_study(path.with_name("on.yaml")) == head
     with pytest.raises(UserError, match="exists already"):
         write_study_file(path)
 
@@ -107,6 +108,20 @@ def test_what_is_not_a_study_file_is_one_line(tmp_path, content, expected):
     with pytest.raises(UserError, match=expected) as caught:
         load_study(path)
     assert "\n" not in str(caught.value)
+
+
+def test_on_and_no_are_words(tmp_path):
+    path = tmp_path / "x.yaml"
+    text = (
+        (STUDIES / "demo.yaml")
+        .read_text(encoding="utf-8")
+        .replace("  split:", "  match: {on: [length], bins: 3}\n  split:")
+        .replace("{base: tiny base,", "{base: no, chat: yes} #")
+    )
+    path.write_text(text, encoding="utf-8")
+    study = load_study(path)
+    assert study.corpus.match.on == ["length"]
+    assert study.names == {"base": "no", "chat": "yes"}
 
 
 def test_a_missing_study_file_names_init(tmp_path):

@@ -90,7 +90,7 @@ def _run_stage(stage: Stage, context: Context, force: bool) -> None:
         states = [artifact.state() for artifact in stage.artifacts(context)]
     except NotReady as gap:
         raise UserError(
-            f"{stage.name}: expected {gap.needed} in {context.folder}, found none; `antar run` makes all stages in order"
+            f"{stage.name}: expected {gap.needed} in {context.folder}, found none; `antar run` makes it first"
         ) from gap
     if all(state.fresh for state in states):
         say(f"{stage.name}: fresh")
@@ -141,7 +141,6 @@ class StagePlan:
     """reasons: why each artifact must be (re)made; waits_for: what must exist before that can be said."""
 
     stage: str
-    n_artifacts: int
     reasons: list[str]
     waits_for: str | None = None
 
@@ -158,11 +157,13 @@ def plan_study(context: Context) -> list[StagePlan]:
         try:
             states = [artifact.state() for artifact in stage.artifacts(context)]
         except NotReady as gap:
-            plans.append(StagePlan(stage.name, 0, [], waits_for=gap.needed))
+            plans.append(StagePlan(stage.name, [], waits_for=stale_before or gap.needed))
+            continue
+        except UserError as problem:
+            plans.append(StagePlan(stage.name, [f"cannot run yet: {problem}"]))
             continue
         reasons = [line for state in states if not state.fresh for line in state.why()]
-        waits = f"{stale_before} (it will be made first)" if stale_before else None
-        plans.append(StagePlan(stage.name, len(states), reasons, waits))
+        plans.append(StagePlan(stage.name, reasons, waits_for=stale_before))
     return plans
 
 

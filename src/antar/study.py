@@ -17,7 +17,7 @@ from antar.core.config import Config
 from antar.core.errors import UserError
 from antar.corpora.config import CorpusConfig
 from antar.criteria import CriteriaConfig
-from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.config import DictionaryConfig, preset
 from antar.features.config import ContrastConfig, FeatureConfig
 from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
@@ -34,11 +34,11 @@ class ModelsConfig(Config):
     """The checkpoint before alignment."""
     chat: ModelConfig | None = None
     """The checkpoint after it."""
-    shams: dict[str, ModelConfig] = {}
+    shams: dict[str, ModelConfig] = Field(default_factory=dict)
     """Checkpoints trained on from base with nothing to learn, by a short name: the null for every shift."""
     organism: Organism | None = None
     """A pair (and its shams) with a planted difference, made in the run folder."""
-    names: dict[str, str] = {}
+    names: dict[str, str] = Field(default_factory=dict)
     """What the report calls each side; `base` and `chat` unless said."""
 
     @model_validator(mode="after")
@@ -65,7 +65,7 @@ class Study(Config):
     models: ModelsConfig
     corpus: CorpusConfig
     extract: ExtractConfig = ExtractConfig()
-    dictionaries: DictionaryConfig = DictionaryConfig()
+    dictionaries: DictionaryConfig = Field(default_factory=lambda: preset("antar"))
     features: FeatureConfig = FeatureConfig()
     contrasts: ContrastConfig = ContrastConfig()
     interpret: InterpretConfig = InterpretConfig()
@@ -91,10 +91,22 @@ class Study(Config):
         return {"base": "base", "chat": "chat"} | self.models.names
 
 
+class _Yaml(yaml.SafeLoader):
+    """YAML with the booleans of version 1.2: only true and false. PyYAML's own rules would read the key `on` and the
+    language code `no` as booleans."""
+
+
+_Yaml.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
 def load_study(path: Path) -> Study:
     """Read and check the study file at `path`."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Yaml)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such study file; `antar init` writes one to start from") from error
     except IsADirectoryError as error:

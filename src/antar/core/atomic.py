@@ -68,6 +68,7 @@ def write_parquet(path: Path, frame: pl.DataFrame) -> None:
 def write_safetensors(
     path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> None:
+    """Give at most one `metadata` entry where the bytes must be the same each time: their order is not fixed."""
     with replacing(path) as temporary:
         save_file(
             {name: np.ascontiguousarray(array) for name, array in tensors.items()},

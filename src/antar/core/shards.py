@@ -17,6 +17,8 @@ from safetensors import SafetensorError, safe_open
 from antar.core.atomic import write_safetensors
 from antar.core.errors import UserError
 
+PROOF = "antar"
+
 
 def shard_name(shard: int) -> str:
     return f"{shard:05d}.safetensors"
@@ -37,7 +39,9 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def write_shard(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
-    write_safetensors(path, tensors, {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)})
+    # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
+    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
 
 
 def read_shard(path: Path) -> dict[str, np.ndarray]:
@@ -54,7 +58,7 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
         return False
     try:
         with safe_open(path, framework="numpy") as handle:
-            stated = handle.metadata() or {}
+            stated = json.loads((handle.metadata() or {}).get(PROOF, "{}"))
             if stated.get("fingerprint") != fingerprint:
                 return False
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)

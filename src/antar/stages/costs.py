@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antar.core.manifest import MANIFEST_NAME, read_manifest
+from antar.corpora.config import Organism as OrganismTexts
+from antar.corpora.config import Source
+from antar.interpret.config import LlmWorker
+from antar.organisms.config import TinyConfig
+from antar.organisms.grammar import load_lexicon
+from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
+from antar.organisms.tiny_texts import probe_texts
 from antar.stages.context import Context
-
-WORDS_TO_TOKENS = 1.6
-"""A coarse mean over English and Hindi; only used until the corpus exists, and said in the table."""
+from antar.stages.interpret import labelled_dictionaries
 
 
 @dataclass(frozen=True)
@@ -22,8 +27,11 @@ def estimate_costs(context: Context) -> list[Cost]:
     """Upper estimates. Widths come from the models' configs where those can be read without a download."""
     study = context.study
     corpus = read_manifest(context.folder / "corpus" / MANIFEST_NAME)
-    n_texts = int(corpus.facts["n_texts"]) if corpus else study.corpus.n_wanted
+    wanted = [count for source in study.corpus.sources for count in _asked(source, context)]
+    n_texts = int(corpus.facts["n_texts"]) if corpus else sum(filter(None, wanted))
     basis = "counted in the corpus" if corpus else "asked for in the study file"
+    if not corpus and None in wanted:
+        basis += ", without the sources that are taken whole"
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
     cfg, width = study.dictionaries, _width(context)
@@ -47,14 +55,36 @@ def estimate_costs(context: Context) -> list[Cost]:
         costs.append(Cost("memory to train", _gib(memory), "one dictionary with its optimiser, and its rows twice"))
     known = f"activations, dictionaries and {len(context.code_sets())} sets of codes" if width else "codes only"
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
-    costs.append(Cost("LLM calls", "0", "the embedded keyword labeller needs none"))
+    costs.append(_llm_calls(context))
     return costs
+
+
+def _llm_calls(context: Context) -> Cost:
+    cfg = context.study.interpret
+    named = [worker for worker in (cfg.labeller, cfg.validator) if isinstance(worker, LlmWorker)]
+    if not named:
+        return Cost("LLM calls", "0", "the embedded keyword labeller needs none")
+    sites = len(labelled_dictionaries(context))
+    each = sites * (cfg.features_per_site or context.study.dictionaries.n_latents)
+    return Cost(
+        "LLM calls",
+        f"0 now; {each * len(named):,} with an endpoint",
+        f"{' and '.join(worker.model for worker in named)}: {each:,} features each; keywords until then",
+    )
+
+
+def _asked(source: Source, context: Context) -> list[int | None]:
+    """Texts that a source is asked for, language by language; None where all are taken."""
+    organism = context.study.models.organism
+    if source.n is None and isinstance(source, OrganismTexts) and isinstance(organism, TinyConfig):
+        return [len(probe_texts(organism, load_lexicon()))]
+    return list(source.n.values()) if isinstance(source.n, dict) else [source.n]
 
 
 def _width(context: Context) -> int | None:
     organism = context.study.models.organism
     if organism is not None:
-        return organism.width
+        return organism.d_model if isinstance(organism, TinyConfig) else SMOLLM2_WIDTH
     from antar.models.pair import local_width
 
     return local_width(context.models()["base"])
