@@ -73,7 +73,8 @@ def _source(cfg: ModelConfig) -> tuple[str, dict[str, Any]]:
 
 
 @contextmanager
-def _quiet(cfg: ModelConfig) -> Generator[None]:
+def quiet(cfg: ModelConfig) -> Generator[None]:
+    """transformers says nothing while the block runs, except the progress of a download."""
     # Load reports of transformers (e.g. that the unused output head was not loaded) say nothing that a person
     # running a study can act on; nor do its bars, except that of a download.
     from transformers.utils import logging
@@ -101,7 +102,7 @@ def load_config(cfg: ModelConfig) -> PretrainedConfig:
 
     source, options = _source(cfg)
     try:
-        with _quiet(cfg):
+        with quiet(cfg):
             return AutoConfig.from_pretrained(source, **options).get_text_config()
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unreadable(cfg, "a config.json that transformers knows", error) from error
@@ -114,7 +115,7 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
 
     source, options = _source(cfg)
     try:
-        with _quiet(cfg):
+        with quiet(cfg):
             named = get_tokenizer_config(source, revision=options.get("revision")).get("tokenizer_class")
             # A checkpoint that names the generic class means its tokenizer.json. AutoTokenizer (5.23) would lay the
             # architecture's own class over it (for Qwen2 another normaliser, another split, one more token).
@@ -134,7 +135,7 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> Pr
     if cfg.gguf_file is None:
         options["use_safetensors"] = True
     try:
-        with _quiet(cfg):
+        with quiet(cfg):
             # Attention is left to transformers: torch's sdpa where the architecture has it, else eager (Gemma 2).
             model = AutoModel.from_pretrained(source, dtype=dtype, **options)
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
@@ -256,7 +257,7 @@ def local_width(cfg: ModelConfig) -> int | None:
         return None
     try:
         source = str(Path(cfg.path).expanduser()) if is_folder(cfg) else cfg.path
-        with _quiet(cfg):
+        with quiet(cfg):
             config = AutoConfig.from_pretrained(
                 source, revision=cfg.revision or "main", local_files_only=True, trust_remote_code=False
             )
