@@ -137,7 +137,9 @@ class _Nulls:
 
     @classmethod
     def of(cls, contrasts: pl.DataFrame) -> _Nulls:
-        frame = contrasts.filter((pl.col("null") != "") & pl.col("d_av").is_not_null() & pl.col("d_av").is_not_nan())
+        # The same checkpoint on both sides gives zeros by construction, so it says nothing beside a single effect.
+        tells = ~pl.col("null").is_in(["", "same_checkpoint"])
+        frame = contrasts.filter(tells & pl.col("d_av").is_not_null() & pl.col("d_av").is_not_nan())
         frame = frame.with_columns(_family("dictionary"), _layer("dictionary"))
         keys = ["contrast", "facet", "language", "family", "layer", "null"]
         points: dict[tuple[Any, ...], dict[str, float]] = {}

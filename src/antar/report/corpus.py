@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from antar.report.blocks import Block, Bullets, Column, Paragraph, Row, Section, Table
-from antar.report.text import number, plural
+from antar.report.text import number, plural, setting
 from antar.run import Run
 
 
@@ -69,7 +69,7 @@ def _words(words: list[Mapping[str, Any]]) -> Table:
     keys = list(dict.fromkeys(key for row in words for key in (row.get("words") or {})))
     columns = [Column("group", False), Column("language", False), *(Column(_quantile_name(key)) for key in keys)]
     rows = [
-        Row(row["group"], [row["language"], *(number((row.get("words") or {}).get(key)) for key in keys)])
+        Row(row["group"], [row["language"], *(setting((row.get("words") or {}).get(key)) for key in keys)])
         for row in words
     ]
     return Table("Lengths in words", columns, rows)

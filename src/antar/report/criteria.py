@@ -88,13 +88,17 @@ def records_table(caption: str, records: Sequence[Mapping[str, Any]], head: str 
         if name != first and any(record.get(name) is not None for record in records) and _is_cell(records, name)
     ]
     words = {name: any(isinstance(record.get(name), str) for record in records) for name in kept}
+    counts = {name: _is_count([record.get(name) for record in records]) for name in kept}
     return Table(
         caption,
         [Column(_title(first), False), *(Column(_title(name), not words[name]) for name in kept)],
         [
             Row(
                 shown(record.get(first)),
-                ["" if words[name] and record.get(name) is None else number(record.get(name)) for name in kept],
+                [
+                    "" if words[name] and record.get(name) is None else _cell(record.get(name), counts[name])
+                    for name in kept
+                ],
             )
             for record in records
         ],
@@ -105,5 +109,16 @@ def _is_cell(records: Sequence[Mapping[str, Any]], name: str) -> bool:
     return not any(isinstance(record.get(name), Mapping | list) for record in records)
 
 
+def _is_count(values: Sequence[Any]) -> bool:
+    """Whole numbers that are not shares: JSON writes 32 latents as 32.0."""
+    found = [value for value in values if isinstance(value, int | float)]
+    return all(float(value).is_integer() for value in found) and any(abs(value) > 1 for value in found)
+
+
+def _cell(value: Any, count: bool) -> str:
+    return number(int(value)) if count and isinstance(value, float) else number(value)
+
+
 def _title(name: str) -> str:
-    return name.replace("_", " ")
+    short = {"fvu": "FVU", "mse": "MSE", "pca": "PCA", "l0": "L0", "ci": "CI"}
+    return " ".join(short.get(part, part) for part in name.split("_"))

@@ -7,10 +7,11 @@ from typing import Any
 
 import polars as pl
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from antar.core.sites import DictionaryId
 from antar.report.blocks import Badge, Block, Cell, Column, Figures, Paragraph, Row, Section, Table
-from antar.report.figures import COLOURS, Plot
+from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import number, percent, plural
 from antar.run import Run
 
@@ -115,11 +116,12 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
                       linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
                       label=label)  # fmt: skip
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.12)
         axes.set_ylim(bottom=0)
         axes.set_title(f"{side}: validation FVU")
         axes.grid(axis="y")
-        axes.legend(fontsize=7, ncols=2 if len(ids) > 4 else 1)
+        legend_below(axes, 3, fontsize=7)
 
     last = ", ".join(f"{one}: {_last(histories[one])}" for one in ids)
     name = "training-" + "".join(character for character in side if character.isalnum())

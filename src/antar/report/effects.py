@@ -9,7 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table
-from antar.report.figures import COLOURS, Plot
+from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import fixed, number, percent
 from antar.run import Run
 
@@ -130,7 +130,7 @@ def _tail(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         axes.set_xlabel("|d|")
         axes.set_title(f"{kind}: share of tests with |d| above x")
         axes.grid(axis="both")
-        axes.legend()
+        legend_below(axes)
 
     told = "; ".join(f"{name}: {percent(float((sizes > d).mean()))} above {d:g}" for name, _, _, sizes in groups)
     return Plot(f"effects-{kind}", f"Share of tests with an absolute effect above x, {kind} contrast. {told}.",
@@ -158,8 +158,7 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         axes.set_xlabel("d")
         axes.set_title(f"{kind}: −log10 p")
         axes.grid(axis="y")
-        if any(not part.is_empty() for *_, part in parts):
-            axes.legend(markerscale=2)
+        legend_below(axes, markerscale=2)
 
     told = ", ".join(f"{part.height:,} {name}" for name, _, _, part in parts if not part.is_empty())
     return Plot(f"volcano-{kind}", f"Effect size against −log10 p, {kind} contrast: {told} tests.",
@@ -193,7 +192,7 @@ def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
                           rasterized=part.height > _CROWDED, label=name)  # fmt: skip
         axes.set_xlabel("culture: d of cultural against control texts, on base")
         axes.set_title("shift: d after against before")
-        axes.legend(markerscale=2)
+        legend_below(axes, markerscale=2)
 
     real = parts[-1][3]
     return [

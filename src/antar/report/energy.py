@@ -19,7 +19,7 @@ from matplotlib.axes import Axes
 from antar.core.errors import UserError
 from antar.core.seeds import numpy_rng
 from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table, Value
-from antar.report.figures import COLOURS, Plot
+from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import interval, number, plural
 from antar.run import Run
 
@@ -263,7 +263,7 @@ def _plot(found: list[Energy], language: str) -> Plot:
         axes.set_xlabel("layer")
         axes.set_title(f"cultural shift ({language}), activation units")
         axes.grid(axis="y")
-        axes.legend()
+        legend_below(axes)
 
     told = "; ".join(
         f"{'sham ' + side.split(':')[1] if side != 'delta' else 'chat minus base'}: "

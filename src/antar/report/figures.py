@@ -71,7 +71,7 @@ _LOOK: dict[Any, Any] = {
     "axes.facecolor": COLOURS["paper"],
     "path.simplify": True,
 }
-_WIDTH, _HEIGHT = 4.3, 3.0
+_WIDTH, _HEIGHT = 4.3, 3.1
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,15 @@ def draw_plot(plot: Plot, folder: Path) -> Drawn:
     write_bytes(folder / f"{plot.name}.svg", svg)
     write_bytes(folder / f"{plot.name}.pdf", pdf)
     return Drawn(plot.name, plot.alt, plot.caption, inline(svg, plot.name, plot.alt))
+
+
+def legend_below(axes: Axes, columns: int = 4, **options: Any) -> None:
+    """A legend under the axes, where no line can run through it."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        figure = axes.get_figure()
+        assert isinstance(figure, Figure)  # plots are drawn on one figure's axes
+        figure.legend(handles, labels, loc="outside lower left", ncols=min(columns, len(handles)), **options)
 
 
 def _saved(figure: Figure, kind: str, metadata: dict[str, Any]) -> bytes:

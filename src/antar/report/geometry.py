@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from antar.report.blocks import Block, Column, Figures, Paragraph, Row, Section, Table
-from antar.report.figures import COLOURS, Plot
+from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import listing, number
 from antar.run import Run
 
@@ -56,14 +56,17 @@ def claim(rows: Sequence[Record]) -> str:
             lower_than_sham += delta < min(shams)
     if not measured:
         return "The claim cannot be tested here: the delta has no variance, or was not measured."
-    verdict = "holds" if lower == measured else "does not hold" if lower == 0 else "holds in part"
+    verdict = "takes" if lower == measured else "does not take" if lower == 0 else "takes only in part"
     first = (
-        f"The claim {verdict} here: the delta takes fewer directions than base for 90% of its variance at {lower} of "
-        f"{measured} layers ({listing(examples)})."
+        f"The delta {verdict} fewer directions than base for 90% of its variance: at {lower} of {measured} layers "
+        f"({listing(examples)})."
     )
     if not compared:
         return f"{first} There is no sham beside it, so this cannot be told from the shape of any drift."
-    return f"{first} It takes fewer than every sham's delta at {lower_than_sham} of {compared} layers."
+    second = f"It takes fewer than every sham's delta at {lower_than_sham} of {compared} layers"
+    if lower and not lower_than_sham:
+        return f"{first} {second}: a low dimension is what any further training gives here, not what this change did."
+    return f"{first} {second}."
 
 
 def _rank(row: Record | None) -> int | None:
@@ -121,7 +124,7 @@ def _plot(rows: Sequence[Record], key: str, words: str, names: Mapping[str, str]
         axes.set_xlabel("layer")
         axes.set_title(words)
         axes.grid(axis="y")
-        axes.legend()
+        legend_below(axes)
 
     told = "; ".join(
         f"{side}: " + ", ".join(f"{number(row[key])} at layer {row['layer']}" for row in rows if row["side"] == side)

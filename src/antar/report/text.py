@@ -48,7 +48,8 @@ def _superscript(exponent: int) -> str:
 def setting(value: Any) -> str:
     """A number that somebody chose, as they wrote it: 0.8 and not 0.800."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return f"{value:,}" if isinstance(value, int) else f"{value:.6g}".replace("-", "\u2212")
+        tiny = 0 < abs(value) < 1e-4
+        return number(value) if isinstance(value, int) or tiny else f"{value:.6g}".replace("-", "\u2212")
     return number(value)
 
 

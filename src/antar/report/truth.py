@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 
 from antar.report.blocks import Badge, Block, Cell, Column, Facts, Figures, Paragraph, Row, Section, Table
-from antar.report.figures import COLOURS, Plot
+from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import NOT_MEASURED, listing, number, plain_for_figures, plural, setting
 from antar.run import Run
 
@@ -37,9 +37,12 @@ def truth_section(run: Run) -> Section:
     energies = truth.get("energies") or {}
     if energies.get("chat"):
         blocks += [Figures([_plot(truth)]), _concepts(truth)]
-    rule = [("the rule", str(truth.get("rule") or NOT_MEASURED))]
-    rule += [(key.replace("_", " "), setting(value)) for key, value in (truth.get("thresholds") or {}).items()]
-    return Section("truth", "The planted truth", [*blocks, Facts(rule)])
+    settings = [
+        (key.replace("_", " "), number(value) if key == "energy" else setting(value))
+        for key, value in (truth.get("thresholds") or {}).items()
+    ]
+    blocks += [Paragraph(f"The rule: {truth.get('rule') or NOT_MEASURED}. Its thresholds:"), Facts(settings)]
+    return Section("truth", "The planted truth", blocks)
 
 
 def _sentence(truth: Mapping[str, Any]) -> str:
@@ -62,7 +65,7 @@ def _rules(truth: Mapping[str, Any]) -> Table:
     for title, key in _RULES:
         scores = truth if key is None else truth.get(key)
         if scores:
-            rows.append(Row(title, [number(scores.get(name)) for name, _ in _SCORES], null=key is not None))
+            rows.append(Row(title, [_score(scores, name) for name, _ in _SCORES], null=key is not None))
     return Table(
         "The rule and its thresholds were fixed in the study file before the run. Shaded: simpler rules on the "
         "same data.",
@@ -71,6 +74,12 @@ def _rules(truth: Mapping[str, Any]) -> Table:
         "Precision: share of the flagged concepts that were changed. Recall: share of the changed concepts that are "
         "flagged. On a sham 0 is wanted; with one checkpoint on both sides 0 holds by construction.",
     )
+
+
+def _score(scores: Mapping[str, Any], name: str) -> str:
+    if name == "precision" and scores.get("flagged") == []:
+        return "nothing flagged"
+    return number(scores.get(name))
 
 
 def _concepts(truth: Mapping[str, Any]) -> Table:
@@ -135,7 +144,7 @@ def _plot(truth: Mapping[str, Any]) -> Plot:
         axes.set_yticks(range(len(names)), [plain_for_figures(n, f"concept {i + 1}") for i, n in enumerate(names)])
         axes.set_xlim(left=0)
         axes.set_xlabel("energy of the shift / activation norm")
-        axes.legend(loc="lower right")
+        legend_below(axes)
 
     return Plot(
         "truth-energy",
