@@ -32,7 +32,7 @@ def test_rq1_is_the_published_study():
     assert dosa.source == "dosa"
     extract = study.extract
     assert (extract.layers, extract.max_tokens, extract.dtype, extract.pooling) == (
-        [6, 12, 18],
+        (6, 12, 18),
         512,
         "float16",
         "mean",
