@@ -1,4 +1,9 @@
-"""The interpret stage: labels for every live feature, then verdicts and predictions for a sample of the coherent."""
+"""The interpret stage: labels for every live feature, then verdicts and predictions for a sample of the coherent.
+
+Cost with the keyword workers, measured on one busy CPU core with made-up texts: 40,000 texts of 150–350 words, 8,192
+features of 20 examples, 321 of them validated and predicted: 44 s of processor time, 1.7 GB, 11.6 MB of records. The
+texts are read once; the rest grows with the number of dictionaries.
+"""
 
 from __future__ import annotations
 
