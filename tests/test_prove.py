@@ -13,7 +13,11 @@ from antar import prove as module
 from antar.organisms.vectors import LANGUAGES, make_vectors
 from antar.prove import Battery, null_config, planted_config, prove, run_battery, with_truth
 
-TINY = Battery(null_datasets=9, confounded_datasets=2, planted_datasets=4, documents=160, permutations=200)
+TINY = Battery(null_datasets=9, confounded_datasets=2, planted_datasets=4, small_datasets=2, documents=160,
+               small=60, permutations=200)  # fmt: skip
+
+MINUTE = Battery(null_datasets=6, confounded_datasets=1, planted_datasets=2, small_datasets=1, documents=80, small=40,
+                 permutations=50)  # fmt: skip
 
 
 def test_a_tiny_battery_writes_a_whole_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,13 +33,14 @@ def test_a_tiny_battery_writes_a_whole_proof(tmp_path: Path, monkeypatch: pytest
         "shift": 3, "culture": 3, "interaction": 3,
     }  # fmt: skip
     assert proof["length_confounded"]["pooled_n"] == 2
+    assert proof["with_60_documents"]["power_d08_n"] == 2
+    assert proof["with_60_documents"]["power_d08"] <= proof["power_d08"]
     assert proof["coverage"] > 0.7  # an interval that ignored its features' scale would cover almost nothing
     assert proof["design"]["permutations"] == 200
 
 
 def test_the_battery_is_deterministic() -> None:
-    small = Battery(null_datasets=3, confounded_datasets=1, planted_datasets=2, documents=80, permutations=50)
-    first, second = run_battery(small), run_battery(small)
+    first, second = run_battery(MINUTE), run_battery(MINUTE)
     timing = {"seconds", "machine", "versions"}
     assert {k: v for k, v in first.items() if k not in timing} == {k: v for k, v in second.items() if k not in timing}
 
@@ -88,8 +93,6 @@ def test_coverage_is_judged_against_the_population() -> None:
 
 def test_an_alarm_in_every_dataset_is_reported_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALPHA", 1.1)  # every feature is discovered
-    proof = run_battery(
-        Battery(null_datasets=6, confounded_datasets=1, planted_datasets=2, documents=80, permutations=50)
-    )
+    proof = run_battery(MINUTE)
     assert proof["null_discovery_rate"] == 1.0
     assert proof["fdr"] > 0.8 and proof["power_d08"] == 1.0

@@ -36,18 +36,23 @@ _DICTIONARY = DictionaryId("base", 0)
 
 @dataclass(frozen=True)
 class Battery:
-    """How much is run. A null dataset is measured in one contrast, so that all of them are independent."""
+    """How much is run. A null dataset is measured in one contrast, so that all of them are independent.
+
+    Datasets have `documents` documents; on those of `small` documents only the power is measured.
+    """
 
     null_datasets: int = 900
     confounded_datasets: int = 300
     planted_datasets: int = 200
+    small_datasets: int = 100
     documents: int = 400
+    small: int = 80
     permutations: int = 1000
     seed: int = 20
 
     @classmethod
     def quick(cls) -> Battery:
-        return cls(null_datasets=300, confounded_datasets=100, planted_datasets=60)
+        return cls(null_datasets=300, confounded_datasets=100, planted_datasets=60, small_datasets=40)
 
 
 @dataclass
@@ -73,20 +78,23 @@ def run_battery(battery: Battery) -> dict[str, Any]:
     nulls = [(CONTRASTS[i % 3], i, False) for i in range(battery.null_datasets)]
     nulls += [("culture", i, True) for i in range(battery.confounded_datasets)]
     found: dict[tuple[str, bool], list[tuple[bool, bool]]] = {}
-    planted = _Planted()
-    with progress("datasets", len(nulls) + battery.planted_datasets, "datasets") as bar:
+    planted, small = _Planted(), _Planted()
+    plans = [(planted, battery.documents, number) for number in range(battery.planted_datasets)]
+    plans += [(small, battery.small, number) for number in range(battery.small_datasets)]
+    with progress("datasets", len(nulls) + len(plans), "datasets") as bar:
         for contrast, number, confounded in nulls:
             hit = _null_dataset(contrast, number, confounded, battery)
             found.setdefault((contrast, confounded), []).append(hit)
             bar.advance()
-        for number in range(battery.planted_datasets):
-            _planted_dataset(CONTRASTS[number % 2], number, battery, planted)
+        for into, documents, number in plans:
+            _planted_dataset(CONTRASTS[number % 2], number, documents, battery, into)
             bar.advance()
     clean = {contrast: hits for (contrast, confounded), hits in found.items() if not confounded}
     every = [hit for hits in clean.values() for hit in hits]
     return {
         **_rate("null_discovery_rate", [pooled for pooled, _ in every]),
-        **_planted_numbers(planted, battery),
+        **_planted_numbers(planted),
+        f"with_{battery.small}_documents": _mean("power_d08", small.power) | _mean("fdr", small.false_shares),
         "null_discovery": {
             contrast: {
                 **_rate("pooled", [pooled for pooled, _ in hits]),
@@ -113,6 +121,7 @@ def _design(battery: Battery) -> dict[str, Any]:
         "null_datasets": battery.null_datasets,
         "confounded_datasets": battery.confounded_datasets,
         "planted_datasets": battery.planted_datasets,
+        "small_datasets": battery.small_datasets,
         "permutations": battery.permutations,
         "seed": battery.seed,
         "documents": battery.documents,
@@ -178,9 +187,9 @@ def planted_config(contrast: str, documents: int, seed: int) -> VectorConfig:
     return common.model_copy(update={"cultural": 12})
 
 
-def _planted_dataset(contrast: str, number: int, battery: Battery, into: _Planted) -> None:
-    seed = derive_seed(battery.seed, "planted", contrast, number)
-    rows, truth = _measured(contrast, planted_config(contrast, battery.documents, seed), battery)
+def _planted_dataset(contrast: str, number: int, documents: int, battery: Battery, into: _Planted) -> None:
+    seed = derive_seed(battery.seed, "planted", contrast, documents, number)
+    rows, truth = _measured(contrast, planted_config(contrast, documents, seed), battery)
     different = truth.changed if contrast == "shift" else truth.cultural
     pooled = rows.filter(pl.col("language") == "pooled")
     discovered = pooled.filter(pl.col("q") < ALPHA)["latent"].to_numpy()
@@ -221,7 +230,7 @@ def with_truth(rows: pl.DataFrame, contrast: str, truth: Truth) -> pl.DataFrame:
     )
 
 
-def _planted_numbers(planted: _Planted, battery: Battery) -> dict[str, Any]:
+def _planted_numbers(planted: _Planted) -> dict[str, Any]:
     rows = pl.concat(planted.rows)
 
     def coverage(chosen: pl.Expr) -> dict[str, Any]:
