@@ -15,7 +15,7 @@ from antar.features.comparisons import group_cells, pair_cells, swapped
 from antar.features.designs import Design, length_bins
 from antar.features.multiple import benjamini_hochberg
 from antar.features.paired import Pairs, paired_effects
-from antar.features.permutation import paired_statistics, tail_p, unpaired_statistics
+from antar.features.permutation import left_out, paired_statistics, tail_p, unpaired_statistics
 from antar.features.statistics import Stratum, hedges_factor, moments, unpaired_effects
 
 
@@ -226,3 +226,14 @@ def test_pareto_tail_of_known_distributions() -> None:
 def test_length_bins_are_quantiles_and_equal_lengths_share_one() -> None:
     assert np.bincount(length_bins(np.arange(100.0), 5)).tolist() == [20] * 5
     assert len(set(length_bins(np.full(9, 7.0), 5).tolist())) == 1
+
+
+def test_left_out_draws_equal_a_loop() -> None:
+    x = np.random.default_rng(8).lognormal(size=(3, 25))
+    z = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    for row in range(3):
+        for draw in range(25):
+            others = np.delete(x[row], draw)
+            assert left_out(z)[row, draw] == pytest.approx((x[row, draw] - others.mean()) / others.std())
+    lone = np.eye(1, 25)  # one draw differs from 24 equal ones
+    assert np.isfinite(left_out((lone - lone.mean()) / lone.std())).all()

