@@ -146,7 +146,6 @@ def test_whole_shards_are_kept_and_damaged_or_foreign_ones_remade(pair, texts, c
     extract({"base": pair["base"]}, cfg, tmp_path, texts)
     folder = site_folder(tmp_path, Site("base", 2))
     before = {path: path.read_bytes() for path in sorted(folder.glob("*.safetensors"))}
-    expected = {path: read_shard(path)["acts"] for path in before}
     stamps = {path: path.stat().st_mtime_ns for path in before}
     first, second, third = before
     second.write_bytes(before[second][:-40])
@@ -161,9 +160,7 @@ def test_whole_shards_are_kept_and_damaged_or_foreign_ones_remade(pair, texts, c
     )
     extract({"base": pair["base"]}, cfg, tmp_path, texts)
     assert layers_read == [[2], [2]]  # two shards, and of them the damaged layer alone
-    # The tensors, not the files: safetensors writes the header's metadata in no fixed order.
-    for path, acts in expected.items():
-        np.testing.assert_array_equal(read_shard(path)["acts"], acts)
+    assert {path: path.read_bytes() for path in before} == before
     assert first.stat().st_mtime_ns == stamps[first]
 
     task = SideTask(pair["base"], cfg, tmp_path / "activations" / "tokens", {2: (folder, "another fingerprint")})

@@ -65,6 +65,18 @@ def weights(folder) -> dict[str, torch.Tensor]:
     return {name: one.clone() for name, one in LlamaForCausalLM.from_pretrained(folder).state_dict().items()}
 
 
+def naive_drift(folder, corpus, layer: int) -> float:
+    """One text at a time: median over tokens of the relative change of the hidden state."""
+    base, chat = (LlamaForCausalLM.from_pretrained(folder / "organism" / side) for side in ("base", "chat"))
+    tokenizer, drifts = stand_in()[1], []
+    for text in corpus.filter((pl.col("group") == "cultural") & (pl.col("split") == "heldout"))["text"]:
+        ids = torch.tensor([tokenizer(text)["input_ids"][: CFG.block_tokens]])
+        with torch.no_grad():
+            h, moved = (m(ids, output_hidden_states=True).hidden_states[layer + 1][0] for m in (base, chat))
+        drifts += [float((b - a).norm() / a.norm()) for a, b in zip(h, moved, strict=True)]
+    return sorted(drifts)[(len(drifts) - 1) // 2]
+
+
 def test_sides_are_a_pair_that_a_study_can_read(small, corpus, tmp_path):
     make_smollm2(CFG, corpus, tmp_path / "organism")
     sides = {
@@ -119,8 +131,10 @@ def test_the_summary_states_what_moved_and_how_far(small, corpus, tmp_path):
     expected = float((flat[1] - flat[0]).norm() / flat[0].norm())
     assert chat["weight_drift"]["blocks"][2] == pytest.approx(expected, rel=1e-6)
     assert set(chat["activation_drift"]) == {"control", "cultural"}
-    assert all(0 < drift < 10 for drift in chat["activation_drift"]["control"].values())
     assert list(chat["activation_drift"]["control"]) == ["layer02", "layer04"]
+    assert chat["activation_drift"]["cultural"]["layer04"] == pytest.approx(
+        naive_drift(tmp_path, corpus, 4), rel=1e-4
+    )
     assert not (tmp_path / "organism" / "truth.json").exists()
 
 

