@@ -8,7 +8,7 @@ import pytest
 
 from antar.report import text
 from antar.report.energy import _energy, energies
-from antar.report.figures import COLOURS, inline
+from antar.report.figures import COLOURS, Plot, draw_plot, inline
 from antar.report.geometry import claim
 from antar.report.method import limits
 
@@ -125,3 +125,16 @@ def test_limits_follow_from_what_the_run_has(make_run, reported):
     with_sham = " ".join(limits(reported))
     assert "no sham" not in with_sham and "made for this study" in with_sham
     assert "There is no sham" in " ".join(limits(make_run(sham=False, truth=False)))
+
+
+def test_crowded_figures_carry_their_points_as_an_image(tmp_path):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(4000, 2))
+
+    def draw(axes):
+        axes.plot(points[:, 0], points[:, 1], "o", color=COLOURS["real"], linestyle="none", rasterized=True)
+
+    drawn = draw_plot(Plot("crowd", "a crowd of points", "many points", draw), tmp_path)
+    assert 'href="data:image/png;base64,' in drawn.svg
+    assert len(drawn.svg) < 200_000
+    assert drawn.svg.count("<use") < 100

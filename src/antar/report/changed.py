@@ -130,13 +130,13 @@ def _by_value(passing: pl.DataFrame, book: FeatureBook) -> Table:
 
 
 @dataclass(frozen=True)
-class _Nulls:
+class NullPoints:
     """(contrast, facet, language, layer) → name of the null → 95% point of |d|."""
 
     points: Mapping[tuple[Any, ...], Mapping[str, float]]
 
     @classmethod
-    def of(cls, contrasts: pl.DataFrame) -> _Nulls:
+    def of(cls, contrasts: pl.DataFrame) -> NullPoints:
         # The same checkpoint on both sides gives zeros by construction, so it says nothing beside a single effect.
         tells = ~pl.col("null").is_in(["", "same_checkpoint"])
         frame = contrasts.filter(tells & pl.col("d_av").is_not_null() & pl.col("d_av").is_not_nan())
@@ -174,7 +174,7 @@ class FeatureBook:
         self._verdicts = _by_feature(run.verdicts) if self.has_verdicts else {}
         contrasts = run.contrasts if run.has("features/contrasts.parquet") else None
         self._real = None if contrasts is None else contrasts.filter(pl.col("null") == "")
-        self._nulls = _Nulls({}) if contrasts is None else _Nulls.of(contrasts)
+        self.nulls = NullPoints({}) if contrasts is None else NullPoints.of(contrasts)
         self._facets = [name for name in run.texts.columns if name not in REQUIRED_COLUMNS]
 
     def label(self, feature: str) -> str | None:
@@ -191,8 +191,8 @@ class FeatureBook:
     def verdict(self, feature: str) -> str | None:
         return self._verdicts.get(feature, {}).get("verdict")
 
-    def card(self, feature: str, kind: str | None = None) -> FeatureCard:
-        """The card of `feature`. With `kind` its effects in that contrast come first; the others follow."""
+    def card(self, feature: str, kind: str | None = None, examples: int = EXAMPLES_SHOWN) -> FeatureCard:
+        """The card of `feature`: its effects in the contrast `kind` (in all, without one) and its strongest texts."""
         record = self._verdicts.get(feature, {})
         return FeatureCard(
             feature=feature,
@@ -203,7 +203,7 @@ class FeatureBook:
             reason=str(record.get("reason") or self._labels.get(feature, {}).get("reason") or ""),
             facts=self._facts(feature),
             effects=self._effects(feature, kind),
-            examples=self._examples(feature),
+            examples=self._examples(feature, examples),
         )
 
     def _facts(self, feature: str) -> list[tuple[str, str]]:
@@ -244,7 +244,7 @@ class FeatureBook:
         )
         cells: Sequence[Cell] = [
             Value(fixed(row["d_av"]), interval([row["d_lo"], row["d_hi"]])),
-            self._nulls.beside(row),
+            self.nulls.beside(row),
             small(row["q"]),
             f"{percent(row['fire_a'])} → {percent(row['fire_b'])}",
             fixed(row["auroc"]),
@@ -252,7 +252,7 @@ class FeatureBook:
         ]
         return Row(f"{what}{side}, {row['language']}", cells)
 
-    def _examples(self, feature: str) -> list[ExampleText]:
+    def _examples(self, feature: str, most: int) -> list[ExampleText]:
         run = self._run
         if not run.has("features/examples.parquet"):
             return []
@@ -270,7 +270,7 @@ class FeatureBook:
                 ExampleText(text["text"], text["language"], text["text_id"], float(row["activation"]), largest,
                             text["group"], facets, row["pool"] == "select")
             )  # fmt: skip
-            if len(found) == EXAMPLES_SHOWN:
+            if len(found) == most:
                 break
         return found
 

@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from antar import __version__
@@ -86,10 +86,10 @@ def render_page(head: Head, sections: list[Section], drawn: Callable[[Plot], Dra
     ) + "\n"  # fmt: skip
 
 
-def environment() -> Environment:
-    """Templates with every value escaped; a name that is not there is an error."""
+def environment(*packages: str) -> Environment:
+    """Templates with every value escaped; a name that is not there is an error. Those of `packages` come first."""
     made = Environment(
-        loader=PackageLoader("antar.report", "templates"),
+        loader=ChoiceLoader([PackageLoader(name, "templates") for name in (*packages, "antar.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
