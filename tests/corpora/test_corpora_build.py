@@ -307,6 +307,17 @@ def test_match_in_each_language_or_over_both(tmp_path: Path, make_sentence: Call
     assert lengths(both, "en") == lengths(both, "hi") == {6, 14}
 
 
+def test_match_has_more_to_choose_from_than_it_takes(tmp_path: Path, make_sentence: Callable[..., str]) -> None:
+    """One control in four has the right length; sampling n first and matching then would leave few."""
+    rows = [
+        *rows_of(make_sentence, "cultural", "en", range(80), 12),
+        *rows_of(make_sentence, "control", "en", range(200, 380), 6),
+        *rows_of(make_sentence, "control", "en", range(400, 460), 12),
+    ]
+    corpus = build(tmp_path, rows, source={"n": 40}, match={"bins": 3})
+    assert stratum_counts(corpus) == {("cultural", "en"): 40, ("control", "en"): 40}
+
+
 # Mistakes
 
 
