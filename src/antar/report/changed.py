@@ -231,9 +231,8 @@ class FeatureBook:
         ).head(9)
         columns = [Column("comparison", False), Column("d"), Column("null: 95% of |d|", False), Column("q"),
                    Column("fires"), Column("AUROC"), Column("n")]  # fmt: skip
-        return Table(
-            "Effects on the estimation half", columns, [self._effect(row) for row in rows.iter_rows(named=True)]
-        )
+        effects = [self._effect(row) for row in rows.iter_rows(named=True)]
+        return Table("Effects on the estimation half", columns, effects, stacked=True)
 
     def _effect(self, row: Mapping[str, Any]) -> Row:
         what = f"{row['facet']} = {row['value']}" if row["contrast"] == "facet" else row["contrast"]

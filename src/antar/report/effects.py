@@ -85,7 +85,7 @@ def _counts(rows: pl.DataFrame, kinds: list[str], d: float, q: float) -> Table:
                 fixed(_quantile(sizes, 0.5)),
                 fixed(_quantile(sizes, 0.95)),
             ]
-            table.append(Row(f"{kind}: {MEANINGS[kind]}", cells, null=null != ""))
+            table.append(Row(kind if null else f"{kind}: {MEANINGS[kind]}", cells, null=null != ""))
     columns = [Column("contrast", False), Column("on", False), Column("tests"), Column(f"|d| > {d:g}, q < {q:g}"),
                Column("share"), Column(f"share q < {q:g}"), Column("median |d|"), Column("95% of |d|")]  # fmt: skip
     return Table("How many effects are large, really and on the nulls", columns, table,
