@@ -84,6 +84,16 @@ def test_premise_of_ten_characters_goes_and_of_eleven_stays(tmp_path: Path, hub_
     assert corpus.texts.filter(pl.col("source") == "snli")["text"].to_list() == ["eleven char"]
 
 
+def test_hindi_sentences_of_ten_to_fifty_words_stay(tmp_path: Path, hub_folder: Path) -> None:
+    folder = hub_folder / "iitb-english-hindi" / "data"
+    (folder / "train-00000-of-00001.parquet").unlink()
+    rows = [{"translation": {"en": "x", "hi": " ".join(["शब्द"] * words)}} for words in (9, 10, 50, 51)]
+    (folder / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    corpus = build_corpus(published(), seed=SEED, study_folder=tmp_path, from_folder=hub_folder)
+    found = corpus.texts.filter(pl.col("source") == "iitb")["text"]
+    assert sorted(len(text.split()) for text in found) == [10, 50]
+
+
 def test_ids_shared_by_two_languages_share_a_document(hub_folder: Path, tmp_path: Path) -> None:
     path = hub_folder / "Updesh_beta" / "cultural_multihop_reasoning" / "eng_Latn-00000-of-00001.parquet"
     table = pl.read_parquet(path)
