@@ -258,7 +258,7 @@ def test_closed_port_fails_within_seconds_and_import_sends_nothing(tmp_path: Pat
     assert result.returncode == 0, result.stderr
     message, seconds = result.stdout.strip().splitlines()
     assert message.startswith("updesh: microsoft/Updesh_beta cannot be read from the hub")
-    assert float(seconds) < 20
+    assert float(seconds) < 45  # the streaming reader alone would retry for 100 seconds
     assert time.monotonic() - started < 120
 
 
