@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE_ROOT = Path(__file__).resolve().parent.parent
+# Word lists, lexicons, prompts and templates decide results as code does.
+SOURCES = {".py", ".md", ".j2", ".css", ".js", ".txt", ".yaml", ".json"}
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -36,11 +38,7 @@ def code_version(*parts: str) -> str:
         path = PACKAGE_ROOT / part
         if not path.exists():
             raise FileNotFoundError(f"no such part of antar: {part}")
-        sources += (
-            sorted(p for p in path.rglob("*") if p.suffix in {".py", ".md", ".j2", ".css", ".js"})
-            if (path.is_dir())
-            else [path]
-        )
+        sources += sorted(p for p in path.rglob("*") if p.suffix in SOURCES) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for source in sources:
         digest.update(source.relative_to(PACKAGE_ROOT).as_posix().encode())

@@ -21,8 +21,6 @@ from antar.core.sparse import SparseCodes
 class Encoder(Protocol):
     """Anything that turns raw activations into sparse codes: a dictionary."""
 
-    n_latents: int
-
     def encode(self, acts_nd: np.ndarray) -> SparseCodes: ...
 
 

@@ -102,7 +102,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
     files = [folder / "features" / "contrasts.parquet", folder / "features" / "energy.parquet"]
     write_parquet(files[0], contrasts)
-    write_parquet(files[1], energies(context, texts))
+    energy = energies(context, texts)
+    write_parquet(files[1], energy)
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -119,6 +120,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             stability_null=shape.stability_null,
             agreement=_agreement(context),
             geometry=run.geometry,
+            energy=energy,
             names=study.names,
             shams=study.sham_names,
         ),
