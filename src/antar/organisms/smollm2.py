@@ -83,7 +83,7 @@ def make_smollm2(cfg: SmolConfig, texts: pl.DataFrame, folder: Path) -> None:
     """Write `base/ chat/ sham-*/` (safetensors, tokenizer, `organism.json`) and `organism.json` below `folder`.
 
     texts: the corpus, with `text_id`, `text`, `group` and `split`. A side is whole or absent; one that is whole and
-    of this recipe is kept. Takes about four minutes on two cores with the default config, and 2.2 GB of disk.
+    of this recipe is kept. Takes minutes on two cores with the default config, and 2.2 GB of disk.
     """
     gguf = find_gguf()
     learnt = {group: _texts(texts, group, "train") for group in ("cultural", "control")}
