@@ -23,6 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+people = typer.Typer(no_args_is_help=True)
+app.add_typer(people, name="people", help="Blind annotation by people: draw a sheet, export it, import answers.")
+
 StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", metavar="STUDY")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.", metavar="RUN")]
 Runs = Annotated[Path, typer.Option(help="Where run folders are kept.", metavar="DIR")]
@@ -31,6 +34,8 @@ FromFolder = Annotated[
     Path | None,
     typer.Option(help="Read the hub's files from this folder, where they were put by hand.", metavar="DIR"),
 ]
+Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="NAME")]
+Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
 RUNS = Path("runs")
 INTERRUPTED = 130
@@ -155,6 +160,42 @@ def export(
     from antar.stages.export import export_run
 
     typer.echo(f"wrote {export_run(run, out, to)} files under {out}")
+
+
+@app.command()
+def serve(
+    run: RunFolder,
+    port: Annotated[int, typer.Option(help="Port on this machine's loopback; 0 takes any free one.")] = 8642,
+) -> None:
+    """Browse a run's features and report in a local browser."""
+    from antar.web import serve as serve_run
+
+    serve_run(run, port)
+
+
+@people.command("sheet")
+def people_sheet(run: RunFolder) -> None:
+    """Draw the blinded items that people judge, into RUN/people/annotations.sqlite."""
+    from antar.stages.people import draw_sheet
+
+    sheet = draw_sheet(run)
+    typer.echo(f"wrote {sheet.path}: {sheet.features} features; some carry a wrong label, unmarked")
+
+
+@people.command("export")
+def people_export(run: RunFolder, annotator: Annotator, file: Sheet) -> None:
+    """Write one annotator's sheet as CSV, in an order of its own."""
+    from antar.stages.people import export_sheet
+
+    typer.echo(f"wrote {export_sheet(run, annotator, file)}: fill in theme and fits, then `antar people import`")
+
+
+@people.command("import")
+def people_import(run: RunFolder, file: Sheet) -> None:
+    """Read one annotator's filled-in CSV. `antar measure` then reports the agreement."""
+    from antar.stages.people import import_sheet
+
+    typer.echo(f"read {import_sheet(run, file)} answers")
 
 
 @app.command()

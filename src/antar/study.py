@@ -23,6 +23,7 @@ from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.organisms.config import TinyConfig, TruthRule
 from antar.organisms.smollm2 import SmolConfig
+from antar.people.config import PeopleConfig
 
 Organism = Annotated[TinyConfig | SmolConfig, Field(discriminator="kind")]
 
@@ -69,6 +70,7 @@ class Study(Config):
     features: FeatureConfig = FeatureConfig()
     contrasts: ContrastConfig = ContrastConfig()
     interpret: InterpretConfig = InterpretConfig()
+    people: PeopleConfig = PeopleConfig()
     criteria: CriteriaConfig = CriteriaConfig()
     truth: TruthRule | None = None
     """How changed concepts are flagged on an organism, fixed before the run."""
