@@ -18,7 +18,7 @@ corpus:
   sources: [{source: organism}]
   clean: {near_duplicates: null}
   split: {train: 0.4, val: 0.1, heldout: 0.5, controls: same}
-extract: {layers: [0, 1], max_tokens: 32, threads: 1, texts_per_shard: 256}
+extract: {layers: [0, 1], max_tokens: 32, dtype: float32, threads: 1, texts_per_shard: 256}
 dictionaries: {preset: antar, n_latents: 32, k: 4, max_epochs: 4, check_every_epochs: 2, warmup_steps: 2, seeds: 1,
   k_aux: 8, threads: 1}
 contrasts: {facets: [concept], permutations: 50, facet_permutations: 20}

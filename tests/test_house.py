@@ -16,7 +16,7 @@ FLOORS = {
     "interpret": 3, "people": 3,
     "criteria": 4, "organisms": 4,
     "run": 4.5,
-    "report": 5, "web": 5,
+    "report": 5, "web": 5.2,
     "study": 5.5, "prove": 6, "stages": 6, "templates": 6,
     "tables": 6.5, "pipeline": 6.5,
     "cli": 7,

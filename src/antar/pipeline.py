@@ -14,12 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from antar.core.atomic import write_json, write_text
+from antar.core.atomic import write_text
 from antar.core.errors import UserError
-from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import read_manifest
 from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
+from antar.models import check_pair
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady
@@ -76,6 +76,8 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
     context.folder.mkdir(parents=True, exist_ok=True)
     with _only_process(context.folder):
         _write_study(context)
+        if only in (None, "extract") and until not in ("organism", "corpus"):
+            _pin_models(context)
         for stage in stages:
             if only is None or stage.name == only:
                 _run_stage(stage, context, force=stage.name == force)
@@ -127,10 +129,16 @@ def _only_process(folder: Path) -> Generator[None]:
 
 def _write_study(context: Context) -> None:
     write_text(context.folder / "study.yaml", study_yaml(context.study))
-    lock = {"study": context.study.study, "seed": context.study.seed}
-    write_json(
-        context.folder / "study.lock.json", lock | {"versions": package_versions(), "machine": machine_facts()}
-    )
+    context.write_lock({})
+
+
+def _pin_models(context: Context) -> None:
+    """Check the checkpoints before anything long is run, and keep the commit of each that comes from the hub."""
+    if context.study.models.organism is not None:
+        return
+    models = context.models()
+    found = check_pair(models, context.layers()).revisions
+    context.write_lock({models[side].path: commit for side, commit in found.items() if commit is not None})
 
 
 # -- plan -------------------------------------------------------------------------------------------------------

@@ -26,8 +26,10 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_leftovers_of_a_killed_writer_are_removed(tmp_path):
     (tmp_path / ".tmp-123-x.txt").write_text("half")
+    (tmp_path / ".tmp-123-model").mkdir()
+    (tmp_path / ".tmp-123-model" / "config.json").write_text("half")
     (tmp_path / "x.txt").write_text("whole")
-    assert remove_leftovers(tmp_path) == 1
+    assert remove_leftovers(tmp_path) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["x.txt"]
 
 

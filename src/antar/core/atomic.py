@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -78,8 +79,11 @@ def write_safetensors(
 
 
 def remove_leftovers(folder: Path) -> int:
-    """Delete what a killed writer left in `folder` (not below it). Returns how many files went."""
+    """Delete what a killed writer left in `folder` (not below it). Returns how many files and folders went."""
     leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*")) if folder.is_dir() else []
     for path in leftovers:
-        path.unlink(missing_ok=True)
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
     return len(leftovers)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from antar.core.atomic import write_json
+from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from antar.core.sites import DictionaryId, Site
 from antar.dictionaries.config import DictionaryConfig
 from antar.engines import Engine
 from antar.models.config import ModelConfig
 from antar.study import Study
+
+
+LOCK_FILE = "study.lock.json"
 
 
 class NotReady(Exception):
@@ -49,6 +55,25 @@ class Context:
     def n_texts(self) -> int:
         return int(self.manifest("corpus").facts["n_texts"])
 
+    def revisions(self) -> dict[str, str]:
+        """Hub repository → the commit that this run reads, as its lock file has it."""
+        try:
+            lock = json.loads((self.folder / LOCK_FILE).read_bytes())
+        except (FileNotFoundError, ValueError):
+            return {}
+        return dict(lock.get("revisions", {}))
+
+    def write_lock(self, revisions: dict[str, str]) -> None:
+        """Write the lock file: versions, machine, and `revisions` added to those that it has."""
+        lock = {
+            "study": self.study.study,
+            "seed": self.study.seed,
+            "revisions": dict(sorted((self.revisions() | revisions).items())),
+            "versions": package_versions(),
+            "machine": machine_facts(),
+        }
+        write_json(self.folder / LOCK_FILE, lock)
+
     # -- what the study makes -----------------------------------------------------------------------------------
 
     def models(self) -> dict[str, ModelConfig]:
@@ -63,7 +88,11 @@ class Context:
             }
         assert models.base is not None and models.chat is not None  # the study file's own check
         shams = {f"sham:{name}": model for name, model in sorted(models.shams.items())}
-        return {"base": models.base, "chat": models.chat, **shams}
+        pinned = self.revisions()
+        return {
+            side: model.model_copy(update={"revision": model.revision or pinned.get(model.path)})
+            for side, model in {"base": models.base, "chat": models.chat, **shams}.items()
+        }
 
     def layers(self) -> list[int]:
         return sorted(self.study.extract.layers)

@@ -11,6 +11,7 @@ from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import say
 from antar.corpora import build_corpus, local_inputs
+from antar.corpora.config import CorpusConfig, HubSource
 from antar.organisms.config import TinyConfig
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, NotReady, config_slice
@@ -37,18 +38,32 @@ def make(context: Context) -> None:
 
     def build() -> tuple[Sequence[Path], Mapping[str, Any]]:
         corpus = build_corpus(
-            context.study.corpus,
+            _pinned(context),
             seed=context.study.seed,
             study_folder=context.study_folder,
             from_folder=context.from_folder,
             organism_texts=_organism_texts(context),
         )
+        read = [source for source in corpus.facts["sources"].values() if source.get("from") == "hub"]
+        context.write_lock({source["repo"]: source["revision"] for source in read})
         path = artifact.folder / "texts.parquet"
         write_parquet(path, corpus.texts)
         return [path], {"n_texts": corpus.texts.height, **corpus.facts}
 
     manifest = ensure_files(artifact, build)
     say(f"  {manifest.facts['n_texts']:,} texts")
+
+
+def _pinned(context: Context) -> CorpusConfig:
+    """The corpus with the revisions that this run read before: a rebuilt corpus reads the same commits."""
+    cfg, found = context.study.corpus, context.revisions()
+    sources = [
+        source.model_copy(update={"revision": source.revision or found.get(source.repo)})
+        if isinstance(source, HubSource)
+        else source
+        for source in cfg.sources
+    ]
+    return cfg.model_copy(update={"sources": sources})
 
 
 def _organism_texts(context: Context) -> Path | None:
