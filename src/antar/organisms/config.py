@@ -25,24 +25,27 @@ class TinyConfig(Config):
     shams: tuple[str, ...] = ("a", "b")
     """Names of the shams: the same fine-tune with nothing changed. One sets the threshold, another measures it."""
 
-    vocabulary: int = Field(default=2048, ge=300)
-    """Size of the byte-level BPE vocabulary, special tokens and the 256 bytes included."""
+    vocabulary: int = Field(default=2400, ge=300)
+    """Size of the byte-level BPE vocabulary, special tokens and the 256 bytes included. At 2,400 each word of the
+    lexicon is one token; at 2,048 the rarest fall to bytes, and a fine-tune cannot hold those concepts still."""
     d_model: int = Field(default=128, ge=8)
     n_layers: int = Field(default=4, ge=1)
     d_ff: int = Field(default=384, ge=8)
     n_heads: int = Field(default=4, ge=1)
     n_kv_heads: int = Field(default=2, ge=1)
 
-    base_steps: int = Field(default=400, ge=1)
+    base_steps: int = Field(default=300, ge=1)
     """Steps of training from scratch, each on `batch` fresh documents."""
     base_lr: float = 3e-3
     align_steps: int = Field(default=120, ge=1)
     """Steps of the fine-tune that makes the chat side and each sham."""
-    align_lr: float = 1e-3
+    align_lr: float = 1.5e-3
     batch: int = Field(default=32, ge=2)
     """Documents a step. In a fine-tune one half learns and the other half is held still."""
-    hold_weight: float = 10.0
-    """Weight of what holds the rest still: of the squared relative hidden-state error, or of the KL divergence."""
+    anchor_weight: float = 100.0
+    """`anchored`: weight of the squared hidden-state error, relative to the squared norm of base's states."""
+    kl_weight: float = 10.0
+    """`kl`: weight of the KL divergence from base's predictions, in nats a token."""
 
     probes_per_concept: int = Field(default=120, ge=1)
     """Probe texts for each concept and language; there are as many control texts in all."""

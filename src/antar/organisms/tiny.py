@@ -34,7 +34,7 @@ from antar.organisms.tiny_texts import as_jsonl, probe_texts
 
 MANIFEST = "organism.json"
 # What only the fine-tunes depend on: a change here keeps a finished base.
-ALIGN_ONLY = {"variant", "align_steps", "align_lr", "hold_weight"}
+ALIGN_ONLY = {"variant", "align_steps", "align_lr", "anchor_weight", "kl_weight"}
 
 
 def listed_concepts(cfg: TinyConfig, lexicon: Lexicon) -> list[str]:

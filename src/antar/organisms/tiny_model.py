@@ -205,10 +205,10 @@ def fine_tune(
         with torch.no_grad():
             wanted = hidden_states(base, hold)
         if cfg.variant == "anchored":
-            held_loss = hidden_error(states, wanted, hold.real)
+            held_loss = cfg.anchor_weight * hidden_error(states, wanted, hold.real)
         else:
-            held_loss = prediction_divergence(model, base, states[-1], wanted[-1], hold)
-        return prediction_loss(model, last, learn) + cfg.hold_weight * held_loss
+            held_loss = cfg.kl_weight * prediction_divergence(model, base, states[-1], wanted[-1], hold)
+        return prediction_loss(model, last, learn) + held_loss
 
     _optimise(model, loss, cfg.align_steps, cfg.align_lr, title)
     return model

@@ -18,7 +18,6 @@ from antar.engines import Engine
 from antar.models.config import ModelConfig
 from antar.study import Study
 
-
 LOCK_FILE = "study.lock.json"
 
 
