@@ -7,6 +7,7 @@ orders and to turn the line around. Nothing in it was measured.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from antar.core.atomic import write_json, write_parquet, write_text
 from antar.core.manifest import Fingerprint, write_manifest
 from antar.core.shards import write_shard
 from antar.core.sites import DictionaryId, Site, codes_folder
+from antar.features.magnitude import shift_magnitudes
+from antar.models.read import read_site
 
 LAYERS = (1, 2)
 D_MODEL, N_LATENTS, K = 16, 24, 4
@@ -52,12 +55,24 @@ def write_fake_run(
     write_json(folder / "features/geometry.json", _geometry(shams))
     if contrasts:
         write_parquet(folder / "features/contrasts.parquet", _contrasts(ids, bool(shams), rng))
+        write_json(folder / "features/magnitudes.json", _magnitudes(folder, texts, shams))
     if labels:
         _write_labels(folder, features)
     write_json(folder / "criteria.json", fake_criteria(bool(shams)))
     if truth:
         write_json(folder / "truth_report.json", fake_truth())
     return folder
+
+
+def _magnitudes(folder: Path, texts: pl.DataFrame, shams: list[str]) -> list[dict[str, Any]]:
+    found = [
+        shift_magnitudes(
+            side, layer, texts, read_site(folder, Site("base", layer)), read_site(folder, Site(side, layer)), 5
+        )
+        for side in ["delta", *(f"delta:{name}" for name in shams)]
+        for layer in LAYERS
+    ]
+    return [asdict(one) for part in found for one in part]
 
 
 def _texts() -> pl.DataFrame:

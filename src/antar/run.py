@@ -27,6 +27,7 @@ from antar.interpret.records import read_labels, read_predictions, read_verdicts
 
 if TYPE_CHECKING:
     from antar.dictionaries import Dictionary
+    from antar.features.magnitude import Magnitude
 
 STAGE_OF = {
     "corpus": "corpus",
@@ -114,6 +115,20 @@ class Run:
     def geometry(self) -> list[dict[str, Any]]:
         """For each site: participation ratio, PCA-90% rank, mean norm, share of the energy."""
         return self._json("features/geometry.json")
+
+    @cached_property
+    def energy(self) -> pl.DataFrame:
+        """Energy of the shift of each delta side at each layer: by group, by facet value, by language."""
+        return self._parquet("features/energy.parquet")
+
+    @cached_property
+    def magnitudes(self) -> list[Magnitude]:
+        """The whole and the cultural shift with intervals, chat's delta first; empty where not measured."""
+        from antar.features.magnitude import Magnitude
+
+        if not self.has("features/magnitudes.json"):
+            return []
+        return [Magnitude(**row) for row in self._json("features/magnitudes.json")]
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:

@@ -1,13 +1,11 @@
-"""What the page says of numbers: formats, the energy of a shift, and the sentence on effective dimension."""
+"""What the page says of numbers: formats, and the sentence on effective dimension."""
 
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 import pytest
 
 from antar.report import text
-from antar.report.energy import _energy, energies
 from antar.report.figures import COLOURS, Plot, draw_plot, inline
 from antar.report.geometry import claim
 from antar.report.method import limits
@@ -43,56 +41,6 @@ def test_devanagari_is_cut_out_as_hindi_and_nothing_is_lost():
 def test_figures_take_no_devanagari():
     assert text.plain_for_figures("दीवाली", "concept 1") == "concept 1"
     assert text.plain_for_figures("Diwali", "concept 1") == "Diwali"
-
-
-def planted(noise: float, shift: float, seed: int, n_documents: int = 60):
-    """Texts of two groups, two a document, whose differences have a document's noise; culture moves by `shift`."""
-    rng = np.random.default_rng(seed)
-    d = 24
-    documents = np.repeat(np.arange(2 * n_documents), 2)
-    cultural = documents < n_documents
-    delta_nd = noise * rng.normal(size=(2 * n_documents, d))[documents] + 0.3
-    delta_nd[cultural, 0] += shift
-    texts = pl.DataFrame(
-        {
-            "split": ["heldout"] * len(documents),
-            "language": ["en"] * len(documents),
-            "group": np.where(cultural, "cultural", "control"),
-            "document": documents.astype(str),
-        }
-    )
-    return texts, delta_nd.astype(np.float32)
-
-
-def energy_of(noise: float, shift: float, seed: int):
-    texts, delta_nd = planted(noise, shift, seed)
-    return _energy("delta", 1, "en", texts, np.ones_like(delta_nd), delta_nd)
-
-
-def test_noise_alone_is_no_cultural_shift():
-    """Uncorrected, the norm would be sqrt(24 · 2/60) ≈ 0.9 in every draw; its square must average to nothing."""
-    found = [energy_of(1.0, 0.0, seed) for seed in range(100)]
-    # The estimate has mean 0 and a spread of about 0.23, and is clipped at 0: about 0.09 is left, where 0.8 was.
-    assert np.mean([one.cultural**2 for one in found]) < 0.15
-    assert np.mean([one.cultural_ci[0] == 0 for one in found]) > 0.9
-
-
-def test_a_planted_shift_is_found_at_its_size_with_honest_intervals():
-    found = [energy_of(1.0, 1.5, seed) for seed in range(60)]
-    assert abs(np.mean([one.cultural**2 for one in found]) - 1.5**2) < 0.15
-    covered = np.mean([one.cultural_ci[0] <= 1.5 <= one.cultural_ci[1] for one in found])
-    assert covered > 0.85
-
-
-def test_energy_is_measured_beside_the_shams(reported):
-    found = energies(reported)
-    assert {one.side for one in found} == {"delta", "delta:a"}
-    texts = reported.texts
-    mask = (texts["split"] == "heldout") & (texts["language"] == "en") & (texts["group"] == "cultural")
-    delta_nd = reported.activations("delta", 1)[mask.to_numpy()]
-    (one,) = [one for one in found if (one.side, one.layer, one.language) == ("delta", 1, "en")]
-    assert one.whole == pytest.approx(float(np.sqrt((delta_nd.astype(float) ** 2).sum(axis=1).mean())))
-    assert one.whole_ci[0] < one.whole < one.whole_ci[1]
 
 
 def geometry(**ranks):

@@ -180,12 +180,13 @@ def test_a_run_without_truth_sham_or_labels_says_so(make_run):
 
 def test_a_run_that_has_hardly_begun_still_gives_a_page(make_run):
     run = make_run()
-    for name in ("criteria.json", "features/contrasts.parquet", "features/geometry.json", "truth_report.json"):
+    for name in ("criteria.json", "features/contrasts.parquet", "features/geometry.json", "features/magnitudes.json"):
         (run.folder / name).unlink()
+    (run.folder / "truth_report.json").unlink()
     for site in (run.folder / "activations").iterdir():
         (site / "00000.safetensors").unlink()
     page = page_without_figures(load_run(run.folder))
-    for told in ("criteria have not been measured", "No contrast has been measured", "not in this run"):
+    for told in ("criteria have not been measured", "No contrast has been measured", "shift has not been measured"):
         assert told in page
 
 

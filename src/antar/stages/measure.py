@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.energy import shift_energy
 from antar.features.examples import contrast_rows
+from antar.features.magnitude import Magnitude, shift_magnitudes
 from antar.features.stability import measure_stability
 from antar.models import read_site
 from antar.people.agreement import agreement_of_sheet
@@ -100,10 +101,11 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     }
     say("  contrasts")
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
-    files = [folder / "features" / "contrasts.parquet", folder / "features" / "energy.parquet"]
+    files = [folder / "features" / name for name in ("contrasts.parquet", "energy.parquet", "magnitudes.json")]
     write_parquet(files[0], contrasts)
     energy = energies(context, texts)
     write_parquet(files[1], energy)
+    write_json(files[2], [asdict(one) for one in magnitudes(context, texts)])
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -146,6 +148,16 @@ def energies(context: Context, texts: pl.DataFrame) -> pl.DataFrame:
             facets = context.study.contrasts.facets
             frames.append(shift_energy(delta_nd, norms, texts, str(site), side, facets, rows))
     return pl.concat(frames)
+
+
+def magnitudes(context: Context, texts: pl.DataFrame) -> list[Magnitude]:
+    """The shift in activation units with intervals, of the chat side first, then of each sham."""
+    found: list[Magnitude] = []
+    for side in ("delta", *(f"delta:{name}" for name in context.study.sham_names)):
+        for layer in context.layers():
+            base_nd, delta_nd = (read_site(context.folder, Site(one, layer)) for one in ("base", side))
+            found += shift_magnitudes(side, layer, texts, base_nd, delta_nd, context.study.seed)
+    return found
 
 
 @dataclass(frozen=True)
