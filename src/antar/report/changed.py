@@ -34,7 +34,7 @@ from antar.run import Run
 FEATURES_SHOWN = 8
 FEATURES_OPEN = 3
 EXAMPLES_SHOWN = 5
-FACET_VALUES_SHOWN = 12
+FACET_VALUES_SHOWN = 30
 _COMPARISON = ["contrast", "dictionary", "side_a", "side_b", "facet", "value", "language"]
 
 
@@ -49,8 +49,8 @@ def changed_section(run: Run) -> Section:
     blocks: list[Block] = [
         Paragraph(
             f"For each contrast the {FEATURES_SHOWN} features with the largest effect among those with q < {q:g}. "
-            "They are chosen and ordered by their effect on the selection half of the documents and shown with "
-            "their effect on the estimation half, so that what is shown was not picked for being large. Beside "
+            "They are ordered by their effect on the selection half of the documents and shown with their effect on "
+            "the estimation half, so that none stands first by the luck of the very number that is shown. Beside "
             "each effect stands the 95% point of |d| on the nulls of the same comparison."
         )
     ]
@@ -112,6 +112,7 @@ def _by_value(passing: pl.DataFrame, book: FeatureBook) -> Table:
                 row["feature"],
                 book.label(row["feature"]) or "no label",
                 Value(fixed(row["d_av"]), interval([row["d_lo"], row["d_hi"]])),
+                book.nulls.beside(row),
                 small(row["q"]),
                 number(row["n_b"]),
             ],
@@ -123,10 +124,11 @@ def _by_value(passing: pl.DataFrame, book: FeatureBook) -> Table:
         Column("feature", False),
         Column("label", False),
         Column("d"),
+        Column("null: 95% of |d|", False),
         Column("q"),
         Column("texts"),
     ]
-    return Table("The strongest feature of each facet value", columns, rows)
+    return Table("The strongest feature of each facet value", columns, rows, stacked=True)
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,8 @@ def limits(run: Run) -> list[str]:
         )
     if pick(study, "models", "organism") is not None:
         found.append(
-            "The pair of models was made for this study. That the truth is found here shows that the method can "
-            "find a planted change of this kind and size, not that it finds what alignment does to a large model."
+            "The pair of models was made for this study. What is found and missed here says what the method does with a "
+            "planted change of this kind and size, not what alignment does to a large model."
         )
     if run.truth is None:
         found.append("Nothing is known about what truly changed, so no precision or recall can be given.")
@@ -176,7 +176,9 @@ def limits(run: Run) -> list[str]:
         )
     if not run.has("people/annotations.sqlite"):
         found.append("No person judged a label, so agreement between people was not measured.")
-    if pick(study, "corpus", "match") is None:
+    sources = pick(study, "corpus", "sources") or []
+    by_design = bool(sources) and all(pick(source, "source") == "organism" for source in sources)
+    if pick(study, "corpus", "match") is None and not by_design:
         found.append(
             "Controls were not matched to the cultural texts in length. Length, genre and topic are part of what "
             "is called culture here."
