@@ -161,8 +161,8 @@ def limits(run: Run) -> list[str]:
         )
     if pick(study, "models", "organism") is not None:
         found.append(
-            "The pair of models was made for this study. What is found and missed here says what the method does with a "
-            "planted change of this kind and size, not what alignment does to a large model."
+            "The pair of models was made for this study. What is found and missed here says what the method does "
+            "with a planted change of this kind and size, not what alignment does to a large model."
         )
     if run.truth is None:
         found.append("Nothing is known about what truly changed, so no precision or recall can be given.")
