@@ -25,8 +25,8 @@ class TinyConfig(Config):
     shams: tuple[str, ...] = ("a", "b")
     """Names of the shams: the same fine-tune with nothing changed. One sets the threshold, another measures it."""
 
-    vocabulary: int = Field(default=2400, ge=300)
-    """Size of the byte-level BPE vocabulary, special tokens and the 256 bytes included. At 2,400 each word of the
+    vocabulary: int = Field(default=2560, ge=300)
+    """Size of the byte-level BPE vocabulary, special tokens and the 256 bytes included: at 2,560 each word of the
     lexicon is one token; at 2,048 the rarest fall to bytes, and a fine-tune cannot hold those concepts still."""
     d_model: int = Field(default=128, ge=8)
     n_layers: int = Field(default=4, ge=1)
@@ -39,7 +39,7 @@ class TinyConfig(Config):
     base_lr: float = 3e-3
     align_steps: int = Field(default=120, ge=1)
     """Steps of the fine-tune that makes the chat side and each sham."""
-    align_lr: float = 1.5e-3
+    align_lr: float = 3e-3
     batch: int = Field(default=32, ge=2)
     """Documents a step. In a fine-tune one half learns and the other half is held still."""
     anchor_weight: float = 100.0
