@@ -165,7 +165,7 @@ def export(
 @app.command()
 def serve(
     run: RunFolder,
-    port: Annotated[int, typer.Option(help="Port on this machine's loopback; 0 takes any free one.")] = 8642,
+    port: Annotated[int, typer.Option(help="Port on this machine's loopback; 0 takes any free one.")] = 8437,
 ) -> None:
     """Browse a run's features and report in a local browser."""
     from antar.web import serve as serve_run

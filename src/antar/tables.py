@@ -22,9 +22,9 @@ VERDICT_STYLE = {"pass": "green", "fail": "red", "passes by construction": "yell
 
 
 def _console() -> Console:
-    console = Console(highlight=False)
+    console = Console(highlight=False, emoji=False)
     # A pipe has no width of its own; the 80 columns that rich assumes break the criteria table.
-    return console if console.is_terminal else Console(highlight=False, width=max(console.width, 120))
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=max(console.width, 120))
 
 
 def _number(value: float | None) -> str:

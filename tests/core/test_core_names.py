@@ -7,7 +7,7 @@ import pytest
 
 from antar.core import progress as progress_module
 from antar.core.errors import UserError
-from antar.core.progress import progress
+from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId, Site, codes_folder
 from antar.core.sparse import SparseCodes
@@ -60,6 +60,11 @@ def test_sparse_codes_equal_the_dense_twin():
     np.testing.assert_array_equal(codes.rows(np.array([3, 1])).csr().toarray(), dense[[3, 1]])
     assert codes.csr().nnz == (dense > 0).sum()
     assert codes.rows(np.zeros(n, bool)).csr().shape == (0, width)
+
+
+def test_what_is_said_is_neither_markup_nor_emoji(capsys):
+    say("activations of sham:a: 3 [bold]texts[/bold]")
+    assert capsys.readouterr().err == "activations of sham:a: 3 [bold]texts[/bold]\n"
 
 
 def test_progress_speaks_in_plain_lines_off_a_terminal(monkeypatch, capsys):

@@ -27,7 +27,8 @@ from rich.text import Text
 
 PLAIN_SECONDS = 10.0
 
-console = Console(stderr=True, highlight=False, soft_wrap=True)
+# Neither markup nor emoji codes: `sham:a: 3` is a side and a number.
+console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(message: str) -> None:
@@ -93,13 +94,13 @@ def progress(title: str, total: int, unit: str = "items") -> Generator[Bar]:
         return
     columns = (
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         _RateColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}", style="dim"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console, transient=True) as bars:
         yield _TerminalBar(bars, bars.add_task(f"  {title}", total=total, unit=unit, note=""))
