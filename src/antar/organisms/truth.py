@@ -198,8 +198,8 @@ def score_truth(
         **_scores(listed, {name: by_rule(side) for name, side in sides.items()}),
         "listed": list(listed),
         "rule": (
-            "energy above the threshold, and a delta feature with |d| > d and q < q on the selection half whose top "
-            "examples are of the concept"
+            "energy above the threshold, and a delta feature whose |d| is above d and whose q is below q on the "
+            "selection half, and whose top examples are of the concept"
         ),
         "thresholds": {**rule.model_dump(), "energy": threshold},
         "energies": {
