@@ -44,7 +44,7 @@ def listed_concepts(cfg: TinyConfig, lexicon: Lexicon) -> list[str]:
 
 
 def make_organism(cfg: TinyConfig, folder: Path, title: str = "tiny organism") -> None:
-    """Make what is not in `folder` yet. Takes about a minute on two cores with the default config.
+    """Make what is not in `folder` yet. Takes about 95 s of CPU on one thread with the default config.
 
     title: what the progress bars are called.
     """

@@ -210,7 +210,7 @@ def fine_tune(
             held_loss = cfg.kl_weight * prediction_divergence(model, base, states[-1], wanted[-1], hold)
         return prediction_loss(model, last, learn) + held_loss
 
-    _optimise(model, loss, cfg.align_steps, cfg.align_lr, title)
+    _optimise(model, loss, cfg.align_steps, cfg.fine_tune_lr, title)
     return model
 
 
