@@ -22,7 +22,7 @@ from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, train
 from antar.stages.artifact import Artifact
-from antar.stages.context import Context, NotReady
+from antar.stages.context import Context, NotReady, lock_key
 from antar.study import Study, load_study, study_yaml
 
 
@@ -75,6 +75,8 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
         _check_stage(name, stages)
     context.folder.mkdir(parents=True, exist_ok=True)
     with _only_process(context.folder):
+        if only is not None:
+            _check_earlier(stages, only, context)
         _write_study(context)
         if only in (None, "extract") and until not in ("organism", "corpus"):
             _pin_models(context)
@@ -101,6 +103,19 @@ def _run_stage(stage: Stage, context: Context, force: bool) -> None:
     started = time.monotonic()
     stage.make(context)
     say(f"  done in {time.monotonic() - started:.1f} s")
+
+
+def _check_earlier(stages: list[Stage], only: str, context: Context) -> None:
+    """A stage alone is made from what its study says, or not at all."""
+    for stage in stages:
+        if stage.name == only:
+            return
+        try:
+            reasons = [line for artifact in stage.artifacts(context) for line in artifact.state().why()]
+        except NotReady as gap:
+            reasons = [f"{gap.needed}: not made yet"]
+        if reasons:
+            raise UserError(f"{only}: needs {stage.name} first ({reasons[0]}); `antar {stage.name} STUDY` makes it")
 
 
 def _forget(artifacts: list[Artifact]) -> None:
@@ -134,11 +149,21 @@ def _write_study(context: Context) -> None:
 
 def _pin_models(context: Context) -> None:
     """Check the checkpoints before anything long is run, and keep the commit of each that comes from the hub."""
-    if context.study.models.organism is not None:
+    asked = context.study.models
+    if asked.organism is not None or asked.base is None or asked.chat is None:
         return
-    models = context.models()
-    found = check_pair(models, context.layers()).revisions
-    context.write_lock({models[side].path: commit for side, commit in found.items() if commit is not None})
+    sides = {"base": asked.base, "chat": asked.chat, **{f"sham:{name}": sham for name, sham in asked.shams.items()}}
+    pinned = context.revisions()
+    if all(lock_key(model.path, model.revision) in pinned for model in sides.values()):
+        return
+    found = check_pair(context.models(), context.layers()).revisions
+    context.write_lock(
+        {
+            lock_key(sides[side].path, sides[side].revision): commit
+            for side, commit in found.items()
+            if commit is not None
+        }
+    )
 
 
 # -- plan -------------------------------------------------------------------------------------------------------

@@ -147,7 +147,17 @@ class Run:
         """Every dictionary of the run, replicas too, in order of side and layer."""
         root = self._path("dictionaries")
         folders = sorted(path.name for path in root.iterdir() if (path / "cfg.json").is_file())
-        return sorted((_id_of_folder(name) for name in folders), key=_side_then_layer)
+        found = (_id_of_folder(name) for name in folders)
+        return sorted((one for one in found if self._is_asked_for(one)), key=_side_then_layer)
+
+    def _is_asked_for(self, one: DictionaryId) -> bool:
+        """Whether the study still has this dictionary: a folder may be left from an earlier version of it."""
+        cfg = self.study["dictionaries"]
+        return (
+            one.layer in self.study["extract"]["layers"]
+            and (one.seed or 0) <= cfg["seeds"]
+            and (one.fold is None or one.fold < cfg["folds"])
+        )
 
     def dictionary(self, dictionary: DictionaryId | str) -> Dictionary:
         from antar.dictionaries import load_dictionary  # torch: only where a dictionary is wanted

@@ -39,6 +39,8 @@ class ModelsConfig(Config):
     """Checkpoints trained on from base with nothing to learn, by a short name: the null for every shift."""
     organism: Organism | None = None
     """A pair (and its shams) with a planted difference, made in the run folder."""
+    sham_is: str = "base trained on with nothing to learn"
+    """What the shams are, in the report's words."""
     names: dict[str, str] = Field(default_factory=dict)
     """What the report calls each side; `base` and `chat` unless said."""
 
@@ -48,6 +50,8 @@ class ModelsConfig(Config):
             raise ValueError("give both base and chat, or an organism")
         if self.organism is not None and (self.base is not None or self.chat is not None or self.shams):
             raise ValueError("an organism brings its own base, chat and shams: leave those out")
+        if set(self.names) - {"base", "chat"}:
+            raise ValueError(f"names: expected base and chat, found {', '.join(sorted(self.names))}")
         for name in self.shams:
             if not re.fullmatch(r"[a-z0-9]+", name):
                 raise ValueError(f"sham name {name!r}: use lower-case letters and digits only")
@@ -81,6 +85,17 @@ class Study(Config):
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise ValueError("use letters, digits, - and _ (it names the run folder)")
         return name
+
+    @model_validator(mode="after")
+    def _layers_of_the_organism(self) -> Study:
+        organism = self.models.organism
+        blocks = getattr(organism, "n_layers", None)
+        if blocks is not None and max(self.extract.layers) >= blocks:
+            raise ValueError(
+                f"extract.layers: expected layers below {blocks}, the organism's number of blocks, "
+                f"found {max(self.extract.layers)}"
+            )
+        return self
 
     @property
     def sham_names(self) -> list[str]:

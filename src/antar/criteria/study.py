@@ -27,7 +27,7 @@ class Findings:
     coherence, coherence_null: dictionary → one number a live feature
     stability, stability_null: dictionary → cosines of its matched directions over all its replicas
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
-    names:      side → what people call it; shams: names of the study's shams
+    names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
     """
 
     study: str
@@ -45,6 +45,7 @@ class Findings:
     energy: pl.DataFrame | None = None
     names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
     shams: Sequence[str] = ()
+    sham_is: str = "base trained on with nothing to learn"
 
 
 def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
@@ -83,8 +84,7 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     base, chat = findings.names.get("base", "base"), findings.names.get("chat", "chat")
     shams = list(findings.shams)
     sham = (
-        f"Every difference stands beside {_counted(len(shams), 'sham')} ({', '.join(shams)}): {base} trained on with "
-        "nothing to learn."
+        f"Every difference stands beside {_counted(len(shams), 'sham')} ({', '.join(shams)}): {findings.sham_is}."
         if shams
         else NO_SHAM
     )

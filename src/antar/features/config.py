@@ -37,10 +37,6 @@ class ContrastConfig(Config):
     """Shuffles for facets; each shuffle gives one null draw for every value of the column, and draws are pooled."""
     warn_under: int = Field(default=30, ge=2)
     """A group of fewer texts than this is marked `few`."""
-    alpha: float = Field(default=0.05, gt=0, lt=1)
-    """A feature is flagged where q is below this …"""
-    effect: float = Field(default=0.8, gt=0)
-    """… and |d_av| above this."""
     length_bins: int = Field(default=5, ge=1)
     """Quantile bins of text length (characters) within a language: labels are shuffled inside a bin."""
     nulls: tuple[Literal["shuffled", "same_checkpoint"], ...] = ("shuffled", "same_checkpoint")

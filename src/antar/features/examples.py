@@ -53,13 +53,15 @@ def top_examples(
 def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataFrame, n: int = 20) -> pl.DataFrame:
     """The rows of `examples.parquet` for one dictionary: the top `n` texts of each latent in each pool.
 
-    texts: in row order, with `text_id` and `half` ("select" | "estimate", by document)
+    texts: in row order, with `text_id`, `half` ("select" | "estimate", by document), `group` and `split`. The pool
+    `estimate` judges, so it holds only texts that no dictionary was trained on.
     """
     half = texts["half"].to_numpy()
     text_ids = texts["text_id"]
     frames: list[pl.DataFrame] = []
     for pool in POOLS:
-        latents, ranks, rows, values = top_examples(codes, n, np.flatnonzero(half == pool))
+        chosen = half == pool if pool == "select" else (half == pool) & contrast_rows(texts)
+        latents, ranks, rows, values = top_examples(codes, n, np.flatnonzero(chosen))
         frames.append(
             pl.DataFrame(
                 {

@@ -16,6 +16,7 @@ import polars as pl
 from antar.core.errors import UserError
 from antar.core.hashing import sha256_json
 from antar.core.seeds import derive_seed
+from antar.features.examples import contrast_rows
 from antar.interpret.types import ShownText
 from antar.interpret.words import WordIndex
 
@@ -49,7 +50,10 @@ class TextCorpus:
 
     @classmethod
     def build(cls, frame: pl.DataFrame, seed: int) -> TextCorpus:
-        """`frame` is `corpus/texts.parquet`; the parts depend on the documents' names and on `seed` only."""
+        """`frame` is `corpus/texts.parquet`; the parts depend on the documents' names and on `seed` only.
+
+        A text of the estimate half that a dictionary was trained or stopped on judges nothing: it has no part.
+        """
         if frame.is_empty():
             raise UserError("interpret: expected texts, found an empty corpus; check the corpus of the study file")
         texts = [str(text) for text in frame["text"]]
@@ -58,10 +62,11 @@ class TextCorpus:
         place = {language: i for i, language in enumerate(languages)}
         language_t = np.array([place[language] for language in frame["language"]], dtype=np.int64)
         parts = {document: _part(document, seed) for document in frame["document"].unique()}
+        unseen_t = contrast_rows(frame)
         parts_t = np.array(
             [
-                SELECT if half == "select" else parts[document]
-                for document, half in zip(frame["document"], frame["half"], strict=True)
+                SELECT if half == "select" else parts[document] if unseen else NONE
+                for document, half, unseen in zip(frame["document"], frame["half"], unseen_t, strict=True)
             ],
             dtype=np.int64,
         )
@@ -70,7 +75,7 @@ class TextCorpus:
                 "interpret: expected texts in both halves (select, estimate), found one half only; "
                 "the corpus needs more documents"
             )
-        columns = ["text_id", "text", "language", "document", "half"]
+        columns = ["text_id", "text", "language", "document", "half", "group", "split"]
         return cls(
             text_ids=tuple(frame["text_id"]),
             texts=tuple(texts),

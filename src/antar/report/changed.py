@@ -86,10 +86,11 @@ def _kind_blocks(run: Run, book: FeatureBook, kind: str, d: float, q: float) -> 
 
 
 def _passing(pooled: pl.DataFrame, q: float) -> pl.DataFrame:
-    """Real effects of the study's own dictionaries with small q, the strongest of the selection half first."""
+    """Real effects of the study's own dictionaries, chosen and ordered on the selection half."""
     order = pl.coalesce(pl.col("d_av_select").fill_nan(None), pl.col("d_av")).abs()
     own = (pl.col("null") == "") & ~pl.col("dictionary").str.contains(":")
-    return pooled.filter(own & (pl.col("q") < q)).sort(order, "feature", descending=[True, False])
+    chosen = pl.coalesce(pl.col("q_select").fill_nan(None), pl.col("q")) < q
+    return pooled.filter(own & chosen).sort(order, "feature", descending=[True, False])
 
 
 def _count_sentence(pooled: pl.DataFrame, d: float, q: float) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from antar.dictionaries.config import published_faults
 from antar.report.blocks import Block, Bullets, Column, Facts, Folded, Paragraph, Row, Section, Table
-from antar.report.text import listing, plural, setting
+from antar.report.text import listing, number, plural, setting
 from antar.run import Run
 
 UNKNOWN = "not recorded"
@@ -69,9 +70,7 @@ def _models(run: Run) -> str:
     shams = list(pick(organism, "shams") or pick(run.study, "models", "shams") or [])
     if not shams:
         return text + " There is no sham: no checkpoint that was trained on with nothing to learn."
-    return (
-        f"{text} Beside them {plural(len(shams), 'sham')} ({listing(shams)}): base trained on with nothing to learn."
-    )
+    return f"{text} Beside them {plural(len(shams), 'sham')} ({listing(shams)}): {said(pick(run.study, 'models', 'sham_is'))}."
 
 
 def _extraction(run: Run) -> str:
@@ -112,7 +111,8 @@ def _contrasts(run: Run) -> str:
     facets = pick(cfg, "facets") or []
     return (
         "Contrasts compare the codes of held-out texts. The effect size is d_av with a 95% interval; p comes "
-        f"from {said(pick(cfg, 'permutations'))} permutations of documents on a statistic that is robust to texts "
+        f"from {said(pick(cfg, 'permutations'))} permutations of documents "
+        f"({said(pick(cfg, 'facet_permutations'))} for facets) on a statistic that is robust to texts "
         "of one document resembling each other, labels being shuffled within bins of text length; q is "
         "Benjamini–Hochberg over all features and sites of a contrast. Languages are pooled as strata. "
         + (f"Facets: {listing(facets)}. " if facets else "No facet was compared. ")
@@ -150,6 +150,29 @@ def limits_section(run: Run) -> Section:
     return Section("limits", "What this run cannot say", [Bullets(limits(run))])
 
 
+def _people_agreed(run: Run) -> bool:
+    criteria = run.criteria["criteria"] if run.has("criteria.json") else []
+    return any(one["number"] == 6 and one["value"] is not None for one in criteria)
+
+
+def _drift_of_shams(run: Run) -> list[str]:
+    """How far each checkpoint of a fine-tuned organism moved: a sham that moved less is a weaker null."""
+    if not run.has("organism/organism.json"):
+        return []
+    drift = json.loads((run.folder / "organism" / "organism.json").read_bytes())
+    moved = [
+        f"{side} {number(one['weight_drift']['all'])}"
+        for side, one in sorted(drift.get("sides", {}).items())
+        if isinstance(one, dict) and "weight_drift" in one
+    ]
+    if not moved:
+        return []
+    return [
+        "The shams learnt other texts for as many steps, which is not equal drift. Weights moved, as a share of "
+        f"their norm: {', '.join(moved)}."
+    ]
+
+
 def limits(run: Run) -> list[str]:
     """What a reader must not take from this run, as it is."""
     study = run.study
@@ -174,7 +197,8 @@ def limits(run: Run) -> list[str]:
             "No language model read the labels. Keyword labels name words that stand out in a feature's texts; "
             "they do not say what the feature does."
         )
-    if not run.has("people/annotations.sqlite"):
+    found += _drift_of_shams(run)
+    if not _people_agreed(run):
         found.append("No person judged a label, so agreement between people was not measured.")
     sources = pick(study, "corpus", "sources") or []
     by_design = bool(sources) and all(pick(source, "source") == "organism" for source in sources)

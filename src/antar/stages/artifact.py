@@ -64,6 +64,8 @@ class State:
 
     def why(self) -> list[str]:
         """One line for each reason to redo (part of) the artifact."""
+        if self.fresh:
+            return []
         if self.stale is not None:
             return [f"{self.artifact.name}: {self.stale}"]
         return [f"{self.artifact.name}/{name}: {what}, made again" for name, what in self.damage.items()]

@@ -55,7 +55,7 @@ class Context:
         return int(self.manifest("corpus").facts["n_texts"])
 
     def revisions(self) -> dict[str, str]:
-        """Hub repository → the commit that this run reads, as its lock file has it."""
+        """`repository@revision` → the commit that this run reads, as its lock file has it."""
         try:
             lock = json.loads((self.folder / LOCK_FILE).read_bytes())
         except (FileNotFoundError, ValueError):
@@ -87,11 +87,17 @@ class Context:
             }
         assert models.base is not None and models.chat is not None  # the study file's own check
         shams = {f"sham:{name}": model for name, model in sorted(models.shams.items())}
-        pinned = self.revisions()
         return {
-            side: model.model_copy(update={"revision": model.revision or pinned.get(model.path)})
-            for side, model in {"base": models.base, "chat": models.chat, **shams}.items()
+            side: self._located(model) for side, model in {"base": models.base, "chat": models.chat, **shams}.items()
         }
+
+    def _located(self, model: ModelConfig) -> ModelConfig:
+        """A folder by its place relative to the study file; a hub model at the commit that this run pinned."""
+        folder = self.study_folder / Path(model.path).expanduser()
+        if folder.is_dir():
+            return model.model_copy(update={"path": str(folder)})
+        commit = self.revisions().get(lock_key(model.path, model.revision))
+        return model.model_copy(update={"revision": commit or model.revision})
 
     def layers(self) -> list[int]:
         return sorted(self.study.extract.layers)
@@ -118,6 +124,11 @@ class Context:
             if dictionary.trained_on == "base":
                 sets += [(dictionary, side) for side in self.models() if side != "base"]
         return sets
+
+
+def lock_key(repository: str, revision: str | None) -> str:
+    """How the lock file names what was asked for; two revisions of one repository are two entries."""
+    return f"{repository}@{revision or 'main'}"
 
 
 def replicas(dictionaries: list[DictionaryId], cfg: DictionaryConfig) -> list[DictionaryId]:

@@ -14,7 +14,7 @@ from antar.corpora import build_corpus, local_inputs
 from antar.corpora.config import CorpusConfig, HubSource
 from antar.organisms.config import TinyConfig
 from antar.stages.artifact import Artifact, ensure_files
-from antar.stages.context import Context, NotReady, config_slice
+from antar.stages.context import Context, NotReady, config_slice, lock_key
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -44,8 +44,7 @@ def make(context: Context) -> None:
             from_folder=context.from_folder,
             organism_texts=_organism_texts(context),
         )
-        read = [source for source in corpus.facts["sources"].values() if source.get("from") == "hub"]
-        context.write_lock({source["repo"]: source["revision"] for source in read})
+        context.write_lock(_commits_read(context, corpus.facts["sources"]))
         path = artifact.folder / "texts.parquet"
         write_parquet(path, corpus.texts)
         return [path], {"n_texts": corpus.texts.height, **corpus.facts}
@@ -58,12 +57,21 @@ def _pinned(context: Context) -> CorpusConfig:
     """The corpus with the revisions that this run read before: a rebuilt corpus reads the same commits."""
     cfg, found = context.study.corpus, context.revisions()
     sources = [
-        source.model_copy(update={"revision": source.revision or found.get(source.repo)})
+        source.model_copy(update={"revision": found.get(lock_key(source.repo, source.revision), source.revision)})
         if isinstance(source, HubSource)
         else source
         for source in cfg.sources
     ]
     return cfg.model_copy(update={"sources": sources})
+
+
+def _commits_read(context: Context, facts: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    asked = {source.label: source for source in context.study.corpus.sources if isinstance(source, HubSource)}
+    return {
+        lock_key(source.repo, source.revision): facts[label]["revision"]
+        for label, source in asked.items()
+        if facts[label].get("from") == "hub"
+    }
 
 
 def _organism_texts(context: Context) -> Path | None:

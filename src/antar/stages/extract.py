@@ -87,11 +87,13 @@ def _tokens(context: Context) -> Artifact:
 
 def _site(context: Context, site: Site) -> Artifact:
     tokens = _tokens(context).fingerprint
+    # With an outlier mask the kept tokens depend on every layer; the tokens' own fingerprint says so.
+    mask = {"mask": tokens.sha256} if context.study.extract.outliers else {}
     return Artifact(
         f"activations/{site}",
         context.folder / "activations" / site.folder,
         Fingerprint(
-            inputs={**tokens.inputs, "model": model_identity(context, site.side)},
+            inputs={**tokens.inputs, **mask, "model": model_identity(context, site.side)},
             config={**config_slice(context.study.extract, *_NO_EFFECT, "layers"), "layer": site.layer},
             code=code_version("models"),
         ),

@@ -58,7 +58,7 @@ def _tables(context: Context) -> Artifact:
         Fingerprint(
             inputs=inputs,
             config=config_slice(context.study.features) | {"train_on": context.study.dictionaries.train_on},
-            code=code_version("features", "dictionaries"),
+            code=code_version("features", "dictionaries", "stages/features.py", "core/sparse.py"),
         ),
     )
 

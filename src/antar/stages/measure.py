@@ -36,6 +36,7 @@ from antar.stages.train import training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
+_OTHER_CODE = ("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -61,9 +62,10 @@ def artifacts(context: Context) -> list[Artifact]:
                     "criteria": config_slice(study.criteria),
                     "truth": config_slice(study.truth) if study.truth else {},
                     "names": study.names,
+                    "sham_is": study.models.sham_is,
                     "seed": study.seed,
                 },
-                code=code_version("features", "criteria", "people", "organisms/truth.py", "stages/measure.py"),
+                code=code_version("features", "criteria", "people", "dictionaries", *_OTHER_CODE),
             ),
             manifest_name=MANIFEST,
         )
@@ -93,6 +95,8 @@ class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
 
 def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     study, folder, texts = context.study, context.folder, context.texts()
+    for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
+        (folder / name).unlink(missing_ok=True)
     features = pl.read_parquet(folder / "features" / "features.parquet")
     live = {
         one: features.filter(pl.col("dictionary") == str(one)).sort("latent")["live"].to_numpy()
@@ -125,6 +129,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             energy=energy,
             names=study.names,
             shams=study.sham_names,
+            sham_is=study.models.sham_is,
         ),
         study.criteria,
     )
@@ -173,7 +178,7 @@ class _Shapes:
     def measure(cls, context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]) -> _Shapes:
         found = cls({}, {}, {}, {})
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
-            pl.col("pool") == "select"
+            pl.col("pool") == "estimate"
         )
         language, document = texts["language"].to_numpy(), texts["document"].to_numpy()
         train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)

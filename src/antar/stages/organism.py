@@ -14,6 +14,10 @@ from antar.organisms.tiny import make_organism
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 
+_TINY_CODE = ("organisms/config.py", "organisms/grammar.py", "organisms/lexicon", "organisms/tiny.py",
+              "organisms/tiny_model.py", "organisms/tiny_texts.py")  # fmt: skip
+_SMOLLM2_CODE = ("organisms/smollm2.py",)
+
 
 def artifacts(context: Context) -> list[Artifact]:
     cfg = context.study.models.organism
@@ -26,7 +30,7 @@ def artifacts(context: Context) -> list[Artifact]:
             Fingerprint(
                 inputs={"corpus": context.manifest("corpus").content} if from_texts else {},
                 config=config_slice(cfg),
-                code=code_version("organisms"),
+                code=code_version(*(_SMOLLM2_CODE if from_texts else _TINY_CODE)),
             ),
         )
     ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from antar.core.hashing import code_version
+from antar.core.hashing import code_version, sha256_json
 from antar.core.manifest import Fingerprint, read_manifest
 from antar.report import write_report
 from antar.run import load_run
@@ -27,9 +27,9 @@ def artifacts(context: Context) -> list[Artifact]:
             "report",
             context.folder / "report",
             Fingerprint(
-                inputs=inputs | {"measure": measured.content},
+                inputs=inputs | {"measure": measured.content, "facts": sha256_json(context.manifest("corpus").facts)},
                 config={"study": context.study.model_dump(mode="json")},
-                code=code_version("report", "run.py"),
+                code=code_version("report", "run.py", "dictionaries/config.py"),
             ),
         )
     ]

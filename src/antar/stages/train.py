@@ -50,7 +50,7 @@ def _artifact(context: Context, dictionary: DictionaryId) -> Artifact:
         Fingerprint(
             inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
             config=config,
-            code=code_version("dictionaries"),
+            code=code_version("dictionaries", "stages/train.py", "core/seeds.py"),
         ),
     )
 

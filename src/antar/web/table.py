@@ -102,14 +102,15 @@ def _live(run: Run) -> pl.DataFrame:
 
 
 def _with_effects(frame: pl.DataFrame, run: Run, book: FeatureBook) -> pl.DataFrame:
-    """Each feature's largest |d_av|, and the 95% point of the nulls of that comparison."""
+    """The effect of each feature that is largest on the selection half, as estimated, and the nulls' 95% point."""
     if not run.has("features/contrasts.parquet"):
         empty = {"contrast": pl.String, "value": pl.String, "side_b": pl.String, "d_av": pl.Float64, "q": pl.Float64}
         return frame.with_columns(
             *(pl.lit(None, kind).alias(name) for name, kind in empty.items()), beside=pl.lit(None)
         )
     real = pooled_rows(run.contrasts).filter(pl.col("null") == "")
-    best = real.sort(pl.col("d_av").abs(), "contrast", "value", descending=[True, False, False])
+    chosen = pl.coalesce(pl.col("d_av_select").fill_nan(None), pl.col("d_av")).abs()
+    best = real.sort(chosen, "contrast", "value", descending=[True, False, False])
     best = best.unique("feature", keep="first", maintain_order=True)
     beside = pl.Series("beside", [book.nulls.beside(row) for row in best.iter_rows(named=True)], dtype=pl.String)
     kept = best.select("feature", "contrast", "value", "side_b", "d_av", "q").with_columns(beside)
