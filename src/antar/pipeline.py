@@ -62,7 +62,8 @@ def open_study(
 ) -> Context:
     """Read the study file at `path`; its run folder is `runs/<study>`. Nothing is written."""
     study = load_study(path)
-    return Context(study, path.resolve().parent, runs / study.study, engine or InlineEngine(), from_folder)
+    given = from_folder.resolve() if from_folder else None
+    return Context(study, path.resolve().parent, runs / study.study, engine or InlineEngine(), given)
 
 
 def run_study(context: Context, until: str | None = None, only: str | None = None, force: str | None = None) -> None:

@@ -59,6 +59,9 @@ def test_example_pools_hold_only_their_own_half() -> None:
     assert frame.columns == ["feature", "dictionary", "latent", "rank", "row", "text_id", "activation", "pool"]
     halves = texts["half"].gather(frame["row"].to_list())
     assert (halves == frame["pool"]).all()
+    judging = frame.filter(pl.col("pool") == "estimate")["row"].to_list()
+    assert set(texts["split"].gather(judging)) == {"heldout"}
+    assert "train" in set(texts["split"].gather(frame.filter(pl.col("pool") == "select")["row"].to_list()))
     assert (texts["text_id"].gather(frame["row"].to_list()) == frame["text_id"]).all()
     dense = np.asarray(codes.csr().todense())
     assert np.array_equal(dense[frame["row"], frame["latent"]], frame["activation"].to_numpy())

@@ -77,7 +77,7 @@ def make_world(seed: int = 0, per_theme: int = 120) -> World:
         {
             "text_id": f"{theme}-{language}-{i}", "text": sentence(rng, theme, language),
             "group": "control" if theme in {"bus", "rain"} else "cultural", "language": language, "source": "made",
-            "document": f"{theme}-{i // 2}", "split": "train",
+            "document": f"{theme}-{i // 2}", "split": "heldout",
             "half": "select" if (i // 2) % 2 else "estimate", "theme": theme,
         }
         for theme in THEMES for language in ("en", "hi") for i in range(per_theme)

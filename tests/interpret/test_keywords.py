@@ -133,7 +133,7 @@ def test_a_text_that_comes_twice_counts_once() -> None:
             ("red lamp", "e"), ("old moon", "f"), ("long street", "g"), ("rain cloud", "h")]  # fmt: skip
     frame = pl.DataFrame(
         {"text_id": [r[1] for r in rows], "text": [r[0] for r in rows], "language": ["en"] * 8,
-         "document": [r[1] for r in rows], "half": ["select"] * 7 + ["estimate"]}
+         "document": [r[1] for r in rows], "half": ["select"] * 7 + ["estimate"], "group": ["control"] * 8, "split": ["heldout"] * 8}
     )  # fmt: skip
     corpus = TextCorpus.build(frame, 0)
     labeller = KeywordLabeller(KeywordModel.fit(corpus, KeywordConfig(min_examples=2), 20, 0))
@@ -169,7 +169,8 @@ def test_parts_share_no_document_and_no_text() -> None:
     frame = pl.DataFrame(
         {"text_id": [str(i) for i in range(n)], "text": [f"word{min(i, 5 * i % 400)}" for i in range(n)],
          "language": ["en"] * n, "document": [f"d{i // 2}" for i in range(n)],
-         "half": ["select" if (i // 2) % 2 else "estimate" for i in range(n)]}
+         "half": ["select" if (i // 2) % 2 else "estimate" for i in range(n)], "group": ["cultural"] * n,
+         "split": ["train" if (i // 2) % 5 == 0 else "heldout" for i in range(n)]}
     )  # fmt: skip
     corpus = TextCorpus.build(frame, 0)
     parts = {part: np.flatnonzero(corpus.parts_t == part) for part in (SELECT, REVISE, VALIDATE, PREDICT)}
@@ -182,6 +183,8 @@ def test_parts_share_no_document_and_no_text() -> None:
     assert (corpus.parts_t == NONE).any()
     assert set(frame["half"][parts[SELECT]]) == {"select"}
     assert (frame["half"].to_numpy()[parts[PREDICT]] == "estimate").all()
+    for part in (REVISE, VALIDATE, PREDICT):  # no dictionary was trained on a text that judges its labels
+        assert set(frame["split"][parts[part]]) == {"heldout"}
 
 
 def test_matched_texts_have_the_language_and_the_length(world, corpus: TextCorpus) -> None:

@@ -54,6 +54,8 @@ def local_files(source: HubSource, place: Place, part: Part) -> list[Path]:
             found = sorted(base.glob(part.pattern + ending))
             if found:
                 return found
+    if source.folder is None and not any((folder / name).is_dir() for name in (_repo_name(source), source.repo)):
+        return []  # `--from-folder` may hold some of the repositories; the others are the hub's
     raise UserError(
         f"{source.label}: expected {layout(source, part)} in {folder}, found none; put {source.repo} there"
     )
@@ -98,8 +100,11 @@ def stream(source: HubSource, part: Part, sha: str) -> Iterator[Row]:
 def read_parts(source: HubSource, place: Place, parts: list[Part]) -> tuple[dict[str, Iterator[Row]], dict[str, Any]]:
     """({split: rows}, facts). The facts say the repository, the revision, and the folder or the hub."""
     facts: dict[str, Any] = {"repo": source.repo, "config": source.config}
-    if local_folder(source, place) is not None:
-        found = {part.split: local_files(source, place, part) for part in parts}
+    found = {part.split: local_files(source, place, part) for part in parts}
+    lacking = [part for part in parts if not found[part.split]]
+    if lacking and len(lacking) < len(parts):
+        raise UserError(f"{source.label}: expected {layout(source, lacking[0])} beside the files that are there")
+    if not lacking:
         facts |= {"from": "folder", "revision": source.revision}
         return {split: _file_rows(paths) for split, paths in found.items()}, facts
     sha = resolve_revision(source, parts)

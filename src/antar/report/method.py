@@ -70,7 +70,8 @@ def _models(run: Run) -> str:
     shams = list(pick(organism, "shams") or pick(run.study, "models", "shams") or [])
     if not shams:
         return text + " There is no sham: no checkpoint that was trained on with nothing to learn."
-    return f"{text} Beside them {plural(len(shams), 'sham')} ({listing(shams)}): {said(pick(run.study, 'models', 'sham_is'))}."
+    what = said(pick(run.study, "models", "sham_is"))
+    return f"{text} Beside them {plural(len(shams), 'sham')} ({listing(shams)}): {what}."
 
 
 def _extraction(run: Run) -> str:

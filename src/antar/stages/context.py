@@ -54,13 +54,20 @@ class Context:
     def n_texts(self) -> int:
         return int(self.manifest("corpus").facts["n_texts"])
 
-    def revisions(self) -> dict[str, str]:
-        """`repository@revision` → the commit that this run reads, as its lock file has it."""
+    def _lock(self) -> dict[str, Any]:
         try:
-            lock = json.loads((self.folder / LOCK_FILE).read_bytes())
+            return dict(json.loads((self.folder / LOCK_FILE).read_bytes()))
         except (FileNotFoundError, ValueError):
             return {}
-        return dict(lock.get("revisions", {}))
+
+    def revisions(self) -> dict[str, str]:
+        """`repository@revision` → the commit that this run reads, as its lock file has it."""
+        return dict(self._lock().get("revisions", {}))
+
+    def hub_folder(self) -> Path | None:
+        """Where the hub's files were put by hand: as said now, or as said when the corpus was made."""
+        said_before = self._lock().get("from_folder")
+        return self.from_folder or (Path(said_before) if said_before else None)
 
     def write_lock(self, revisions: dict[str, str]) -> None:
         """Write the lock file: versions, machine, and `revisions` added to those that it has."""
@@ -68,6 +75,7 @@ class Context:
             "study": self.study.study,
             "seed": self.study.seed,
             "revisions": dict(sorted((self.revisions() | revisions).items())),
+            "from_folder": None if self.hub_folder() is None else str(self.hub_folder()),
             "versions": package_versions(),
             "machine": machine_facts(),
         }

@@ -19,7 +19,7 @@ from antar.stages.context import Context, NotReady, config_slice, lock_key
 
 def artifacts(context: Context) -> list[Artifact]:
     study = context.study
-    inputs = local_inputs(study.corpus, context.study_folder, context.from_folder, _organism_texts(context))
+    inputs = local_inputs(study.corpus, context.study_folder, context.hub_folder(), _organism_texts(context))
     return [
         Artifact(
             "corpus",
@@ -41,7 +41,7 @@ def make(context: Context) -> None:
             _pinned(context),
             seed=context.study.seed,
             study_folder=context.study_folder,
-            from_folder=context.from_folder,
+            from_folder=context.hub_folder(),
             organism_texts=_organism_texts(context),
         )
         context.write_lock(_commits_read(context, corpus.facts["sources"]))
