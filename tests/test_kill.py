@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
 from micro import antar, antar_command, quiet_environment, write_micro
 
 # A file that appears in the middle of each stage: the process is killed as soon as it is there.
@@ -36,14 +34,6 @@ def checksums(run: Path) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("whole")
-    done = antar("run", write_micro(folder), cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "micro"
-
-
 def run_until_killed(study: Path, milestone: Path) -> str:
     with (study.parent / "log").open("w+") as log:
         process = subprocess.Popen(
@@ -59,7 +49,7 @@ def run_until_killed(study: Path, milestone: Path) -> str:
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(uninterrupted, tmp_path):
+def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(finished, tmp_path):
     study, run = write_micro(tmp_path), tmp_path / "runs" / "micro"
     for stage, milestone in MILESTONES.items():
         assert not (run / "report" / "manifest.json").exists(), f"the run ended before {stage} was killed"
@@ -67,29 +57,29 @@ def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(uninterrupted, t
         assert (run / milestone).exists(), f"never came to {stage}:\n{log}"
     finished = antar("run", study, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    assert checksums(run) == checksums(uninterrupted)
+    assert checksums(run) == checksums(finished)
 
 
 @pytest.mark.slow
-def test_a_second_run_says_that_everything_is_fresh(uninterrupted):
-    before = checksums(uninterrupted)
-    folder = uninterrupted.parent.parent
+def test_a_second_run_says_that_everything_is_fresh(finished):
+    before = checksums(finished)
+    folder = finished.parent.parent
     again = antar("run", folder / "micro.yaml", cwd=folder)
     assert again.returncode == 0, again.stderr
     lines = [line for line in again.stderr.splitlines() if line]
     assert len(lines) == 8
     assert all(line.endswith(": fresh") for line in lines), again.stderr
-    assert checksums(uninterrupted) == before
+    assert checksums(finished) == before
 
 
 @pytest.mark.slow
-def test_an_edited_shard_is_found_said_and_redone(uninterrupted):
-    before = checksums(uninterrupted)
-    shard = uninterrupted / "activations" / "base.layer01" / "00000.safetensors"
+def test_an_edited_shard_is_found_said_and_redone(finished):
+    before = checksums(finished)
+    shard = finished / "activations" / "base.layer01" / "00000.safetensors"
     shard.write_bytes(shard.read_bytes()[:-4] + b"\x00\x00\x80\x3f")
-    folder = uninterrupted.parent.parent
+    folder = finished.parent.parent
     again = antar("run", folder / "micro.yaml", cwd=folder)
     assert again.returncode == 0, again.stderr
     assert "activations/base.layer01/00000.safetensors: edited, made again" in again.stderr
     assert again.stderr.count(": fresh") == 7, "what was built on the shard stays fresh"
-    assert checksums(uninterrupted) == before
+    assert checksums(finished) == before

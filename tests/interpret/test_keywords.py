@@ -133,7 +133,8 @@ def test_a_text_that_comes_twice_counts_once() -> None:
             ("red lamp", "e"), ("old moon", "f"), ("long street", "g"), ("rain cloud", "h")]  # fmt: skip
     frame = pl.DataFrame(
         {"text_id": [r[1] for r in rows], "text": [r[0] for r in rows], "language": ["en"] * 8,
-         "document": [r[1] for r in rows], "half": ["select"] * 7 + ["estimate"], "group": ["control"] * 8, "split": ["heldout"] * 8}
+         "document": [r[1] for r in rows], "half": ["select"] * 7 + ["estimate"],
+         "group": ["control"] * 8, "split": ["heldout"] * 8}
     )  # fmt: skip
     corpus = TextCorpus.build(frame, 0)
     labeller = KeywordLabeller(KeywordModel.fit(corpus, KeywordConfig(min_examples=2), 20, 0))

@@ -32,6 +32,7 @@ from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.interpret import labelled_dictionaries
+from antar.stages.people import sheet_is_of
 from antar.stages.train import training_rows
 from antar.stages.truth import has_truth, truth_report
 
@@ -225,6 +226,9 @@ def _agreement(context: Context) -> Agreement | None:
     """Whether two people agree that the label fits; None until there is a sheet with two people's answers."""
     sheet = context.folder / "people" / "annotations.sqlite"
     if not sheet.is_file():
+        return None
+    if not sheet_is_of(load_run(context.folder), sheet):
+        say("  people/annotations.sqlite is about other labels than this run's: agreement is not measured")
         return None
     found = agreement_of_sheet(sheet, seed=context.study.seed)["fits"]
     alpha = found["alpha"]

@@ -1,0 +1,160 @@
+"""The command line as a user meets it: one line and exit code 2 for a mistake; what `show` and `people` say."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import yaml
+
+from micro import MICRO, antar, write_micro
+
+pytestmark = pytest.mark.slow
+
+
+def mistake(done):
+    """A user's mistake: exit code 2, one line, no traceback. Returns the line."""
+    lines = [line for line in done.stderr.splitlines() if line.startswith("antar: ")]
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(lines) == 1, done.stderr
+    return lines[0]
+
+
+def pair_study(finished, tmp_path, **changes):
+    """A study of the organism's two checkpoints, given by path, on its own texts as a JSONL file."""
+    organism = finished / "organism"
+    study = {
+        "study": "pair",
+        "models": {"base": {"path": str(organism / "base")}, "chat": {"path": str(organism / "chat")}},
+        "corpus": {
+            "sources": [
+                {"source": "files", "name": "all", "paths": [str(organism / "texts.jsonl")], "group_column": "group",
+                 "language_column": "language", "document": "document", "near_duplicates": False}
+            ],
+            "split": {"train": 0.4, "val": 0.1, "heldout": 0.5, "controls": "same"},
+        },
+        "extract": {"layers": [1], "dtype": "float32", "threads": 1},
+        "dictionaries": {"n_latents": 16, "k": 2, "max_epochs": 2, "warmup_steps": 1, "k_aux": 4, "threads": 1},
+        "contrasts": {"permutations": 30},
+    }  # fmt: skip
+    path = tmp_path / "pair.yaml"
+    path.write_text(yaml.safe_dump(study | changes), encoding="utf-8")
+    return path
+
+
+def test_a_pair_given_by_path_runs_without_a_sham_and_says_so(finished, tmp_path):
+    done = antar("run", pair_study(finished, tmp_path), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    criteria = json.loads((tmp_path / "runs/pair/criteria.json").read_text(encoding="utf-8"))
+    effect = next(one for one in criteria["criteria"] if one["number"] == 4)
+    assert effect["verdict"] == "not measured"
+    assert "sham" in criteria["headline"][0]
+    assert not (tmp_path / "runs/pair/truth_report.json").exists()
+
+
+def test_a_layer_that_the_model_lacks(finished, tmp_path):
+    line = mistake(antar("run", pair_study(finished, tmp_path, extract={"layers": [7]}), cwd=tmp_path))
+    assert "7" in line
+    assert not (tmp_path / "runs/pair/corpus").exists(), "found before anything was made"
+
+
+def test_sides_with_different_tokenizers(finished, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(finished / "organism" / "chat", other)
+    tokenizer = json.loads((other / "tokenizer.json").read_text(encoding="utf-8"))
+    tokenizer["model"]["merges"] = tokenizer["model"]["merges"][:5]
+    (other / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
+    models = {"base": {"path": str(finished / "organism" / "base")}, "chat": {"path": str(other)}}
+    assert "tokenizer" in mistake(antar("run", pair_study(finished, tmp_path, models=models), cwd=tmp_path))
+
+
+def test_a_language_without_controls(tmp_path):
+    rows = [{"t": f"text number {i}", "g": "cultural", "d": i} for i in range(20)]
+    (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    study = yaml.safe_load(MICRO)
+    study["models"] = {"base": {"path": "."}, "chat": {"path": "."}}
+    study["corpus"]["sources"] = [{"source": "files", "paths": ["x.jsonl"], "text": "t", "group_column": "g"}]
+    (tmp_path / "x.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
+    assert "control" in mistake(antar("corpus", tmp_path / "x.yaml", cwd=tmp_path))
+
+
+def test_a_stage_alone_needs_the_earlier_ones_fresh(finished, tmp_path):
+    path = write_micro(tmp_path)
+    assert "organism" in mistake(antar("train", path, cwd=tmp_path))
+    shutil.copytree(finished.parent, tmp_path / "runs", dirs_exist_ok=True)
+    path.write_text(MICRO.replace("n_latents: 32", "n_latents: 40"), encoding="utf-8")
+    before = (tmp_path / "runs/micro/study.yaml").read_bytes()
+    assert "n_latents changed" in mistake(antar("report", path, cwd=tmp_path))
+    assert (tmp_path / "runs/micro/study.yaml").read_bytes() == before, "the run still says what made it"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "none.yaml"], "no such study file"),
+        (["run", "micro.yaml", "--until", "tea"], "expected one of organism, corpus"),
+        (["show", "nowhere"], "expected a run folder"),
+        (["export", "nowhere", "--out", "x"], "expected a run folder"),
+    ],
+)
+def test_mistakes_on_the_command_line(tmp_path, arguments, told):
+    write_micro(tmp_path)
+    assert told in mistake(antar(*arguments, cwd=tmp_path))
+
+
+def test_show_prints_criteria_and_shares_beside_their_nulls(finished, tmp_path):
+    done = antar("show", finished, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the seven criteria" in done.stdout
+    assert "planted truth" in done.stdout
+    assert "on nulls: same_checkpoint" in done.stdout
+    assert "sham:a" in done.stdout
+
+
+def test_plan_runs_nothing(finished, tmp_path):
+    path = write_micro(tmp_path)
+    done = antar("plan", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "organism: not made yet" in done.stdout
+    assert not (tmp_path / "runs").exists()
+
+
+def test_export_writes_the_published_layout(finished, tmp_path):
+    done = antar("export", finished, "--out", "sets", "--to", "npz", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    chunks = {path.relative_to(tmp_path / "sets").as_posix() for path in (tmp_path / "sets").rglob("*.npz")}
+    assert chunks == {f"organism/{side}/chunk_0000.npz" for side in ("base", "chat", "delta")}
+    sets = {
+        side: np.load(tmp_path / f"sets/organism/{side}/chunk_0000.npz", allow_pickle=False)
+        for side in ("base", "chat", "delta")
+    }
+    np.testing.assert_array_equal(sets["delta"]["layer_01"], sets["chat"]["layer_01"] - sets["base"]["layer_01"])
+    assert set(sets["base"].files) == {"layer_00", "layer_01", "text_id"}
+
+
+def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):
+    shutil.copytree(finished.parent, tmp_path / "runs")
+    run, path = tmp_path / "runs" / "micro", write_micro(tmp_path)
+    assert antar("people", "sheet", run, cwd=tmp_path).returncode == 0
+    for who in ("asha", "ravi"):
+        exported = antar("people", "export", run, "--annotator", who, "--file", f"{who}.csv", cwd=tmp_path)
+        assert exported.returncode == 0, exported.stderr
+        with (tmp_path / f"{who}.csv").open(encoding="utf-8-sig", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        for row in rows:  # both say the same, and not always the same
+            row["theme"], row["fits"] = ("yes", "yes") if len(row["label"]) % 2 else ("no", "no")
+        with (tmp_path / f"{who}.csv").open("w", encoding="utf-8-sig", newline="") as handle:
+            writer = csv.DictWriter(handle, rows[0].keys())
+            writer.writeheader()
+            writer.writerows(rows)
+        imported = antar("people", "import", run, "--file", f"{who}.csv", cwd=tmp_path)
+        assert imported.returncode == 0, imported.stderr
+    assert antar("measure", path, cwd=tmp_path).returncode == 0
+    criteria = json.loads((run / "criteria.json").read_text(encoding="utf-8"))
+    human = next(one for one in criteria["criteria"] if one["number"] == 6)
+    assert human["value"] == 1.0
+    assert human["verdict"] == "pass"
