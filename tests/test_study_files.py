@@ -78,6 +78,12 @@ BROKEN = {
     "a wrong type": ("dictionaries: {k: many}", "dictionaries.k"),
     "k above the width": ("dictionaries: {k: 9, n_latents: 8}", "k: expected at most n_latents = 8, found 9"),
     "no pair": ("models: {base: {path: x}}", "give both base and chat, or an organism"),
+    "an infinite number": ("dictionaries: {lr: .inf}", "dictionaries.lr"),
+    "a truth without a sham": (
+        "models: {organism: {kind: tiny, shams: []}}",
+        "truth: its threshold comes from a sham",
+    ),
+    "a layer the organism lacks": ("extract: {layers: [9]}", "expected layers below 4"),
     "a name that is no folder": ("study: ../up", "it names the run folder"),
 }
 
@@ -98,6 +104,7 @@ def test_a_broken_study_is_one_line_that_says_where(name):
     ("content", "expected"),
     [
         (b"study: [", "expected YAML"),
+        (b"study: a\nseed: 1\nseed: 2\n", "line 3.*the key 'seed' twice"),
         (b"- a\n- b\n", "expected a mapping"),
         (b"\xff\xfe\x00", "expected"),
     ],

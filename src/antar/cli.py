@@ -165,7 +165,7 @@ def export(
 @app.command()
 def serve(
     run: RunFolder,
-    port: Annotated[int, typer.Option(help="Port on this machine's loopback; 0 takes any free one.")] = 8437,
+    port: Annotated[int, typer.Option(help="Port on the loopback; 0 takes a free one.", min=0, max=65535)] = 8437,
 ) -> None:
     """Browse a run's features and report in a local browser."""
     from antar.web import serve as serve_run
@@ -187,7 +187,9 @@ def people_export(run: RunFolder, annotator: Annotator, file: Sheet) -> None:
     """Write one annotator's sheet as CSV, in an order of its own."""
     from antar.stages.people import export_sheet
 
-    typer.echo(f"wrote {export_sheet(run, annotator, file)}: fill in theme and fits, then `antar people import`")
+    typer.echo(
+        f"wrote {export_sheet(run, annotator, file)}: fill in theme (yes, no, unsure) and fits (yes, partly, no)"
+    )
 
 
 @people.command("import")
@@ -225,6 +227,8 @@ def main() -> None:
         app()
     except UserError as error:
         _fail(str(error), 2)
+    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
+        _fail(f"{error.filename}: {error.strerror}; choose another place, or remove what is there", 2)
     except SystemExit as leaving:
         if leaving.code == INTERRUPTED:
             _fail("stopped; what was complete stays, and the same command goes on from here", INTERRUPTED)

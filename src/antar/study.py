@@ -82,9 +82,15 @@ class Study(Config):
     @field_validator("study")
     @classmethod
     def _name_is_a_folder_name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise ValueError("use letters, digits, - and _ (it names the run folder)")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+            raise ValueError("use at most 100 letters, digits, - and _ (it names the run folder)")
         return name
+
+    @model_validator(mode="after")
+    def _truth_needs_a_sham(self) -> Study:
+        if self.truth is not None and not self.sham_names:
+            raise ValueError("truth: its threshold comes from a sham, and there is none; add one or leave truth out")
+        return self
 
     @model_validator(mode="after")
     def _layers_of_the_organism(self) -> Study:
@@ -118,6 +124,18 @@ _Yaml.yaml_implicit_resolvers = {
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Yaml.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"true|True|TRUE|false|False|FALSE"), list("tTfF"))
+
+
+def _mapping_of_distinct_keys(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(problem=f"the key {key.value!r} twice", problem_mark=key.start_mark)
+        seen.add(key.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_Yaml.add_constructor("tag:yaml.org,2002:map", _mapping_of_distinct_keys)
 
 
 def load_study(path: Path) -> Study:

@@ -56,9 +56,10 @@ class Context:
 
     def _lock(self) -> dict[str, Any]:
         try:
-            return dict(json.loads((self.folder / LOCK_FILE).read_bytes()))
+            lock = json.loads((self.folder / LOCK_FILE).read_bytes())
         except (FileNotFoundError, ValueError):
             return {}
+        return lock if isinstance(lock, dict) else {}
 
     def revisions(self) -> dict[str, str]:
         """`repository@revision` → the commit that this run reads, as its lock file has it."""

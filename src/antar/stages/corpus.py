@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from antar.core.atomic import write_parquet
+from antar.core.errors import UserError
 from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import say
-from antar.corpora import build_corpus, local_inputs
+from antar.corpora import build_corpus, facet_columns, local_inputs
 from antar.corpora.config import CorpusConfig, HubSource
 from antar.organisms.config import TinyConfig
 from antar.stages.artifact import Artifact, ensure_files
@@ -50,6 +51,10 @@ def make(context: Context) -> None:
         return [path], {"n_texts": corpus.texts.height, **corpus.facts}
 
     manifest = ensure_files(artifact, build)
+    known = facet_columns(context.texts())
+    for facet in context.study.contrasts.facets:
+        if facet not in known:  # said now, not hours later when facets are compared
+            raise UserError(f"contrasts.facets: expected one of {', '.join(known) or 'no facet'}, found {facet!r}")
     say(f"  {manifest.facts['n_texts']:,} texts")
 
 

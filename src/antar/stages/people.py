@@ -39,6 +39,8 @@ def sheet_is_of(run: Run, sheet: Path) -> bool:
 
 
 def export_sheet(run_folder: Path, annotator: str, target: Path) -> Path:
+    if target.exists():
+        raise UserError(f"{target}: exists already, perhaps with answers; give another name, or remove it first")
     export_csv(_sheet(run_folder), annotator, target)
     return target
 
