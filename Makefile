@@ -38,7 +38,7 @@ smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on r
 	$(BIN)/antar run studies/smollm2.yaml
 
 test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs

@@ -55,8 +55,8 @@ def test_a_run_killed_in_every_stage_ends_like_one_that_was_not(finished, tmp_pa
         assert not (run / "report" / "manifest.json").exists(), f"the run ended before {stage} was killed"
         log = run_until_killed(study, run / milestone)
         assert (run / milestone).exists(), f"never came to {stage}:\n{log}"
-    finished = antar("run", study, cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
+    resumed = antar("run", study, cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
     assert checksums(run) == checksums(finished)
 
 

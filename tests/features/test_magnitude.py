@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from antar.features.magnitude import shift_magnitudes
+from antar.features.magnitude import Magnitude, shift_magnitudes, stands_above_shams
 
 
 def planted(noise: float, shift: float, seed: int, n_documents: int = 60):
@@ -67,3 +67,14 @@ def test_without_controls_there_is_no_cultural_shift_and_without_texts_no_row():
     assert (one.cultural, one.cultural_ci) == (None, None)
     unseen = texts.with_columns(split=pl.lit("train"))
     assert shift_magnitudes("delta", 1, unseen, delta_nd, delta_nd, seed=0) == []
+
+
+def at(side, layer, low, high):
+    return Magnitude(side, layer, "en", 10, 1.0, (0.9, 1.1), (low + high) / 2, (low, high), 5.0)
+
+
+def test_a_shift_stands_above_only_when_it_clears_every_sham():
+    clear = [at("delta", 1, 3, 4), at("delta:a", 1, 1, 2), at("delta:b", 1, 1, 2.5)]
+    touching = [at("delta", 2, 3, 4), at("delta:a", 2, 1, 2), at("delta:b", 2, 2, 3.5)]
+    assert stands_above_shams(clear + touching) == (1, 2)
+    assert stands_above_shams([at("delta", 1, 3, 4)]) == (0, 0), "no sham, no comparison"

@@ -135,7 +135,7 @@ def effect(
         f"{compared.flagged:,} of {compared.live:,} live features ({_percent(compared)}) have |d| > {cfg.d:g} and "
         f"q < {cfg.q:g} in the {kind} contrast; on {worst} {sham.flagged:,} of {sham.live:,} have "
         f"(at most {_upper(sham):.1%}), so the count {'stands above' if passed else 'does not stand above'} "
-        "what training with nothing to learn gives."
+        "what the sham's own training gives."
     )
     return _criterion(cfg, compared, null, _upper(sham), "pass" if passed else "fail", sentence, beside, rows)
 

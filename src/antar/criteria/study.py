@@ -14,7 +14,8 @@ from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
 from antar.criteria.predictive import predictive_validity
 from antar.criteria.shape import Scores, coherence, stability
-from antar.criteria.types import CriteriaReport, Criterion, finite
+from antar.criteria.types import CriteriaReport, Criterion
+from antar.features.magnitude import Magnitude, stands_above_shams
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Findings:
     coherence, coherence_null: dictionary → one number a live feature
     stability, stability_null: dictionary → cosines of its matched directions over all its replicas
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
+    magnitudes: the shift in activation units, chat's and the shams'
     names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
     """
 
@@ -45,6 +47,7 @@ class Findings:
     energy: pl.DataFrame | None = None
     names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
     shams: Sequence[str] = ()
+    magnitudes: Sequence[Magnitude] = ()
     sham_is: str = "base trained on with nothing to learn"
 
 
@@ -93,7 +96,7 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
     by_number = {criterion.number: criterion for criterion in criteria}
     lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
-    lines += _magnitude_lines(by_number[4])
+    lines += _magnitude_lines(findings.magnitudes)
     names: dict[str, list[str]] = {}
     for criterion in criteria:
         names.setdefault(criterion.verdict, []).append(criterion.name)
@@ -108,15 +111,14 @@ def _is_own(features: pl.DataFrame) -> pl.Series:
     return features["dictionary"].replace_strict(own, return_dtype=pl.Boolean)
 
 
-def _magnitude_lines(criterion: Criterion) -> list[str]:
-    norm = finite(criterion.beside.get("norm of the change / the larger sham's, largest over layers"))
-    energy = finite(criterion.beside.get("cultural energy / the larger sham's, largest over layers"))
-    parts = [f"its norm is {norm:.2f} times"] if norm is not None else []
-    parts += [f"its cultural part {energy:.2f} times"] if energy is not None else []
-    if not parts:
+def _magnitude_lines(magnitudes: Sequence[Magnitude]) -> list[str]:
+    above, compared = stands_above_shams(magnitudes)
+    if not compared:
         return []
+    places = "layer and language" if compared == 1 else "layers and languages"
     return [
-        f"How large the change is, at the layer where it stands out most: {' and '.join(parts)} the larger sham's."
+        f"In activation units the cultural shift stands above every sham's, interval against interval, at {above} of "
+        f"{compared} {places}."
     ]
 
 

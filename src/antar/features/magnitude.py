@@ -8,6 +8,7 @@ language: what moved culture and nothing else. `energy.py` has the same distance
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,6 +53,22 @@ def shift_magnitudes(
         for language in sorted(texts.filter(HELDOUT_CULTURAL)["language"].unique())
         if texts.filter(HELDOUT_CULTURAL & (pl.col("language") == language)).height > 1
     ]
+
+
+def stands_above_shams(found: Sequence[Magnitude]) -> tuple[int, int]:
+    """(k, n): at k of n layers and languages with a sham the cultural shift's interval is above every sham's."""
+    by_place: dict[tuple[int, str], list[Magnitude]] = {}
+    for one in found:
+        by_place.setdefault((one.layer, one.language), []).append(one)
+    above = compared = 0
+    for ones in by_place.values():
+        real = next((one.cultural_ci for one in ones if one.side == "delta"), None)
+        shams = [one.cultural_ci for one in ones if one.side != "delta"]
+        if real is None or not shams:
+            continue
+        compared += 1
+        above += all(sham is not None and real[0] > sham[1] for sham in shams)
+    return above, compared
 
 
 def _magnitude(

@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 from matplotlib.axes import Axes
 
-from antar.features.magnitude import Magnitude
+from antar.features.magnitude import Magnitude, stands_above_shams
 from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table, Value
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import interval, number, plural
@@ -40,14 +40,7 @@ def energy_section(run: Run) -> Section:
 def _answer(found: list[Magnitude], shams: list[str]) -> str:
     if not shams:
         return "This study has no sham, so it cannot say how much of the shift is what any further training would do."
-    by = {(one.side, one.layer, one.language): one for one in found}
-    above, compared = 0, 0
-    for one in found:
-        others = [by[sham, one.layer, one.language] for sham in shams if (sham, one.layer, one.language) in by]
-        if one.side != "delta" or one.cultural_ci is None or not others:
-            continue
-        compared += 1
-        above += all(other.cultural_ci is not None and one.cultural_ci[0] > other.cultural_ci[1] for other in others)
+    above, compared = stands_above_shams(found)
     return (
         f"The cultural shift stands above every sham's, interval against interval, at {above} of "
         f"{plural(compared, 'layer and language', 'layers and languages')}."

@@ -110,7 +110,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     write_parquet(files[0], contrasts)
     energy = energies(context, texts)
     write_parquet(files[1], energy)
-    write_json(files[2], [asdict(one) for one in magnitudes(context, texts)])
+    shifts = magnitudes(context, texts)
+    write_json(files[2], [asdict(one) for one in shifts])
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -130,6 +131,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             energy=energy,
             names=study.names,
             shams=study.sham_names,
+            magnitudes=shifts,
             sham_is=study.models.sham_is,
         ),
         study.criteria,
