@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ def make(context: Context) -> None:
     (artifact,) = artifacts(context)
 
     def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
+        # Figures of an earlier version, and what a killed writer left, would otherwise count as this report's.
+        shutil.rmtree(artifact.folder / "figures", ignore_errors=True)
         write_report(load_run(context.folder))
         files = [path for path in artifact.folder.rglob("*") if path.is_file() and path != artifact.manifest_path]
         return files, {}
