@@ -76,6 +76,7 @@ def test_a_language_without_controls(tmp_path):
     rows = [{"t": f"text number {i}", "g": "cultural", "d": i} for i in range(20)]
     (tmp_path / "x.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     study = yaml.safe_load(MICRO)
+    del study["truth"]
     study["models"] = {"base": {"path": "."}, "chat": {"path": "."}}
     study["corpus"]["sources"] = [{"source": "files", "paths": ["x.jsonl"], "text": "t", "group_column": "g"}]
     (tmp_path / "x.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
