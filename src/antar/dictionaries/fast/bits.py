@@ -1,0 +1,74 @@
+"""bfloat16 in Numba: a bfloat16 is the upper half of a float32, kept here as uint16.
+
+Kernels read and write through `to_f32` and `put`, which do nothing on float32 arrays; so one source serves both
+precisions, and the compiler sees plain integer shifts that it can vectorise.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import types
+from numba.extending import intrinsic, overload
+
+
+@intrinsic
+def f32_of(_typing: Any, bits: Any) -> Any:
+    """uint32 → the float32 with those bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.float32))
+
+    return types.float32(types.uint32), generate
+
+
+@intrinsic
+def bits_of(_typing: Any, value: Any) -> Any:
+    """float32 → its bits as int32: for positive numbers they sort as the numbers do, NaN above all of them."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], context.get_value_type(types.int32))
+
+    return types.int32(types.float32), generate
+
+
+def to_f32(value: Any) -> Any:
+    raise NotImplementedError("for kernels only")
+
+
+def put(row: Any, index: Any, value: Any) -> None:
+    raise NotImplementedError("for kernels only")
+
+
+@overload(to_f32, inline="always")
+def _to_f32(value: Any) -> Any:
+    if value == types.uint16:
+
+        def widened(value: Any) -> Any:
+            return f32_of(np.uint32(np.uint32(value) << np.uint32(16)))
+
+        return widened
+
+    def same(value: Any) -> Any:
+        return value
+
+    return same
+
+
+@overload(put, inline="always")
+def _put(row: Any, index: Any, value: Any) -> Any:
+    if row.dtype == types.uint16:
+
+        def rounded(row: Any, index: Any, value: Any) -> Any:
+            # To the nearest, ties to even, as torch rounds. A NaN stays one: its payload may not carry into the sign.
+            bits = np.uint32(bits_of(value))
+            up = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
+            row[index] = np.uint16(0x7FC0) if value != value else np.uint16(up)
+
+        return rounded
+
+    def plain(row: Any, index: Any, value: Any) -> Any:
+        row[index] = value
+
+    return plain

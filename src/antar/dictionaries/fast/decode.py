@@ -1,0 +1,95 @@
+"""Rows in, reconstruction error out: what a step does before and after its encode, block of columns by block.
+
+Reconstruction is sparse and goes latent by latent, so that the decoder is read once: for each entry one decoder row is
+added to its text. A block of columns of all texts is kept packed, because rows 8 KB apart would fall into the same
+lines of the cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from antar.core.jit import REASSOCIATE, jit
+from antar.dictionaries.fast.bits import put, to_f32
+
+
+@jit(fastmath=REASSOCIATE)
+def prepare_rows(data_nd: Any, rows_b: Any, bias_d: Any, lo: Any, hi: Any, x_bd: Any, low_bd: Any, blocks: Any) -> None:
+    """For rows lo … hi − 1 of a batch: x (float32), and x − b_dec in the kernels' precision, once in rows (for the
+    encode) and once in blocks of columns `[blocks, batch, width]` (for the gradients)."""
+    d, width = data_nd.shape[1], blocks.shape[2]
+    for b in range(lo, hi):
+        source, x, low = data_nd[rows_b[b]], x_bd[b], low_bd[b]
+        for c in range(d):
+            x[c] = source[c]
+        for c in range(d):
+            put(low, c, x[c] - bias_d[c])
+        for q in range(blocks.shape[0]):
+            part = low[q * width : min((q + 1) * width, d)]
+            block = blocks[q, b]
+            for c in range(part.shape[0]):
+                block[c] = part[c]
+
+
+@jit(fastmath=REASSOCIATE)
+def error_columns(
+    x_bd: Any, decoder_nd: Any, bias_d: Any, entries: Any, lo: Any, hi: Any, made_bw: Any, blocks: Any,
+    error_bd: Any, sums_d: Any,
+) -> Any:  # fmt: skip
+    """Columns lo … hi − 1 of the error x − x̂, into `error_bd` (float32) and `blocks` (the kernels' precision), which
+    they must not straddle; their sums over the batch into sums_d. Returns their sum of squares (float64).
+    made_bw is scratch `[batch, hi − lo]`."""
+    batch, width = x_bd.shape[0], hi - lo
+    starts, rows_e, values_e = entries.starts, entries.rows, entries.values
+    bias = bias_d[lo:hi]
+    for b in range(batch):
+        made = made_bw[b]
+        for c in range(width):
+            made[c] = bias[c]
+    for j in range(decoder_nd.shape[0]):
+        row = decoder_nd[j, lo:hi]
+        for e in range(starts[j], starts[j + 1]):
+            value, made = values_e[e], made_bw[rows_e[e]]
+            for c in range(width):
+                made[c] += value * row[c]
+    q, offset = lo // blocks.shape[2], lo % blocks.shape[2]
+    total = 0.0
+    sums = np.zeros(width, np.float32)
+    for b in range(batch):
+        x, made, out = x_bd[b, lo:hi], error_bd[b, lo:hi], blocks[q, b, offset : offset + width]
+        again = made_bw[b]
+        for c in range(width):
+            made[c] = x[c] - again[c]
+        square = np.float32(0.0)
+        for c in range(width):
+            square += made[c] * made[c]
+            sums[c] += made[c]
+        for c in range(width):
+            put(out, c, made[c])
+        total += square
+    sums_d[lo:hi] = sums
+    return total
+
+
+@jit()
+def dead_values(pre_bn: Any, bias_n: Any, dead_m: Any, asleep_m: Any, first: Any, values_bm: Any) -> None:
+    """Pre-activations of the dead latents for rows first, first + 1, … of values_bm (float32), ReLU'd; 0 for those
+    that woke up."""
+    for r in range(pre_bn.shape[0]):
+        pre, values = pre_bn[r], values_bm[first + r]
+        for i in range(dead_m.shape[0]):
+            value = to_f32(pre[dead_m[i]]) + bias_n[dead_m[i]]
+            values[i] = value if asleep_m[i] and not value <= np.float32(0) else np.float32(0)
+
+
+@jit()
+def keep_selected(indices_bk: Any, chosen_bk: Any, sizes_b: Any, lo: Any, hi: Any, values_bm: Any) -> None:
+    """Rows lo … hi − 1 of values_bm keep the entries that were selected; the others become 0."""
+    for b in range(lo, hi):
+        values = values_bm[b]
+        for i in range(values.shape[0]):
+            values[i] = np.float32(0)
+        for i in range(sizes_b[b]):
+            values[indices_bk[b, i]] = chosen_bk[b, i]

@@ -1,0 +1,270 @@
+"""One training step of a TopK dictionary on a CPU, put together from the kernels.
+
+The order is that of the torch step: codes, error, gradients (the decoder's tangent to the unit sphere), clipping, AdamW,
+unit rows. What is different is only how: each latent's rows are read and written once, and the encode runs in
+bfloat16 where the processor has it, on a copy of the encoder that the update keeps current.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from antar.dictionaries.auxk import AuxK
+from antar.dictionaries.fast import decode, select, update
+from antar.dictionaries.fast.auxk import DeadCodes, aux_gradients
+from antar.dictionaries.fast.team import Team, spans
+from antar.dictionaries.fast.update import Adam, Aux, Entries
+from antar.dictionaries.weights import Weights
+
+# Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the caches.
+LATENTS, TEXTS, COLUMNS = 256, 256, 64
+# With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing gradients.
+MANY_ENTRIES = 24.0
+BLOCK = 128
+
+
+@dataclass(frozen=True)
+class AdamNumbers:
+    """AdamW at one step (counted from 1). `clip` is the largest global gradient norm; 0 turns clipping off."""
+
+    step: int
+    lr: float
+    beta1: float
+    beta2: float
+    eps: float
+    decay: float
+    clip: float
+
+    def packed(self) -> np.ndarray:
+        """What the kernel `adam_row` takes."""
+        rate = self.lr / (1 - self.beta1**self.step)
+        root = 1 / math.sqrt(1 - self.beta2**self.step)
+        keep = 1 - self.lr * self.decay
+        return np.array([1 - self.beta1, self.beta2, 1 - self.beta2, keep, rate, root, self.eps], np.float32)
+
+
+@dataclass(frozen=True)
+class StepFacts:
+    """mse of the batch; fired_n int64 `[n_latents]`: how many of its texts fired each latent."""
+
+    mse: float
+    fired_n: np.ndarray
+
+
+class FusedStep:
+    """Holds views of a dictionary's weights and moments, which a step changes in place.
+
+    data_nd: float32 rows that batches are drawn from, normalised; weights, moments: float32 on the CPU
+    k: latents a text; threads: size of the team; low: encode and gradients read bfloat16 copies
+    Whoever changes the weights from outside calls `refresh`.
+    """
+
+    def __init__(
+        self, data_nd: np.ndarray, weights: Weights, moments: tuple[Weights, Weights], k: int, threads: int, low: bool
+    ) -> None:
+        self.data_nd, self.k, self.low = data_nd, k, low
+        self.team = Team(threads)
+        parts = [tuple(tensor.numpy() for tensor in one.tensors()) for one in (weights, *moments)]
+        self.encoder, self.encoder_bias, self.decoder, self.decoder_bias = (Adam(*part) for part in zip(*parts, strict=True))
+        self._weights = weights
+        self.n, self.d = self.encoder.weights.shape
+        self._low_encoder_nd = torch.empty(self.n, self.d, dtype=torch.bfloat16) if low else weights.encoder_nd
+        self._buffers: dict[int, _Buffers] = {}
+        self._no_slots = np.full(self.n, -1, np.int64)
+        self._nothing_stored = np.empty((2, 0, 0), np.float32)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take the weights as they are now."""
+        if self.low:
+            self._low_encoder_nd.copy_(self._weights.encoder_nd)
+
+    def step(self, rows_b: np.ndarray, aux: AuxK | None, adam: AdamNumbers) -> StepFacts:
+        """One step on the rows `rows_b` (int64) of the data."""
+        at = self._buffers.get(len(rows_b)) or self._buffers.setdefault(len(rows_b), _Buffers(len(rows_b), self))
+        self._prepare(at, rows_b)
+        dead = DeadCodes.empty(aux, len(rows_b)) if aux is not None and aux.coefficient else None
+        fired_n = self._encode(at, dead, aux.k_aux if aux else 0)
+        square = self._error(at)
+        entries, scale = at.entries, np.float32(-2.0 / at.error_bd.size)
+        entries.pulls[:] = 0
+        entries.bias[:] = 0
+        parts = Aux(self._no_slots, at.no_rows, at.no_rows)
+        if dead is not None and aux is not None:
+            rows = aux_gradients(
+                self.team, aux, dead, at.error_bd, square, at.low_bd, self.decoder.weights, entries.bias
+            )
+            slot_n = self._no_slots.copy()
+            slot_n[dead.dead_m] = np.arange(len(dead.dead_m))
+            parts = Aux(slot_n, *rows)
+        bias_gradient_d = self._pulls(at, scale)
+        factor, stored = self._clip(at, parts, scale, bias_gradient_d, adam.clip)
+        self._update(at, parts, stored, factor, scale, adam.packed(), bias_gradient_d)
+        return StepFacts(square / at.error_bd.size, fired_n)
+
+    def _prepare(self, at: _Buffers, rows_b: np.ndarray) -> None:
+        bias_d, low_bd, blocks = self.decoder_bias.weights, _numbers(at.low_bd), at.x_qbw
+        self.team.run(
+            lambda s: decode.prepare_rows(self.data_nd, rows_b, bias_d, s[0], s[1], at.x_bd, low_bd, blocks), at.texts
+        )
+
+    def _encode(self, at: _Buffers, dead: DeadCodes | None, k_aux: int) -> np.ndarray:
+        """Codes of the batch by latent, in `at.entries`; and the dead latents' in `dead`."""
+        counts_cn = np.zeros((len(at.texts), self.n), np.int64)
+        bias_n = self.encoder_bias.weights
+
+        def texts(part: tuple[int, tuple[int, int]]) -> None:
+            number, (first, last) = part
+            for lo in range(first, last, TEXTS):
+                hi = min(lo + TEXTS, last)
+                pre_bn = _numbers(at.low_bd[lo:hi] @ self._low_encoder_nd.T)
+                out = at.indices_bk, at.values_bk, at.sizes_b
+                select.select_rows(pre_bn, bias_n, self.k, lo, *out, counts_cn[number])
+                if dead is not None:
+                    decode.dead_values(pre_bn, bias_n, dead.dead_m, dead.asleep_m, lo, dead.values_bm)
+                    dead.choose(k_aux, lo, hi)
+
+        numbered = list(enumerate(at.texts))
+        self.team.run(texts, numbered)
+        fired_n = counts_cn.sum(0)
+        entries = at.entries
+        select.starts_by_latent(counts_cn, entries.starts)
+        self.team.run(
+            lambda p: select.fill_by_latent(
+                at.indices_bk, at.values_bk, at.sizes_b, *p[1], counts_cn[p[0]], entries.rows, entries.values
+            ),
+            numbered,
+        )
+        return fired_n
+
+    def _error(self, at: _Buffers) -> float:
+        bias_d, decoder_nd = self.decoder_bias.weights, self.decoder.weights
+
+        def columns(span: tuple[int, int]) -> float:
+            scratch = np.empty((len(at.x_bd), span[1] - span[0]), np.float32)
+            return decode.error_columns(
+                at.x_bd, decoder_nd, bias_d, at.entries, *span, scratch, at.error_qbw, at.error_bd, at.sums_d
+            )
+
+        return math.fsum(self.team.run(columns, at.columns))
+
+    def _pulls(self, at: _Buffers, scale: np.float32) -> np.ndarray:
+        """Fills the entries' pulls; returns the gradient of the decoder bias."""
+        back = np.zeros((len(at.latents), self.d), np.float32)
+        decoder_nd, low_nd = self.decoder.weights, _numbers(self._low_encoder_nd)
+        self.team.run(
+            lambda p: update.pulls(*p[1], decoder_nd, low_nd, at.error_qbw, at.entries, scale, back[p[0]]),
+            list(enumerate(at.latents)),
+        )
+        return scale * at.sums_d - back.sum(0)
+
+    def _clip(
+        self, at: _Buffers, aux: Aux, scale: np.float32, bias_gradient_d: np.ndarray, clip: float
+    ) -> tuple[np.float32, np.ndarray]:
+        """What clipping leaves of the gradient, and the gradients if they had to be stored for it."""
+        if clip == 0:
+            return np.float32(1), self._nothing_stored
+        entries, stored = at.entries, self._nothing_stored
+        if at.many:
+            stored = self._room_for_gradients
+            squares = self.team.run(
+                lambda s: update.store_gradients(
+                    *s, self.decoder.weights, at.x_qbw, at.error_qbw, entries, aux, scale, stored
+                ),
+                at.latents,
+            )
+        else:
+            gram_x_bb = self._gram(at, at.low_bd[None])
+            gram_error_bb = self._gram(at, _floats(at.error_qbw))
+            squares = self.team.run(
+                lambda s: update.squared_norm(
+                    *s, gram_x_bb, gram_error_bb, at.x_qbw, at.error_qbw, entries, aux, scale
+                ),
+                at.latents,
+            )
+        square = math.fsum(squares) + float(np.square(entries.bias, dtype=np.float64).sum())
+        norm = math.sqrt(max(square + float(np.square(bias_gradient_d, dtype=np.float64).sum()), 0.0))
+        return np.float32(min(1.0, clip / (norm + 1e-6))), stored  # as torch.nn.utils.clip_grad_norm_ has it
+
+    def _gram(self, at: _Buffers, rows_qbw: Tensor) -> np.ndarray:
+        """All products of two rows, float32 `[batch, batch]`."""
+        gram_bb = np.empty((rows_qbw.shape[1],) * 2, np.float32)
+
+        def texts(span: tuple[int, int]) -> None:
+            part = slice(*span)
+            gram_bb[part] = sum(
+                (block[part] @ block.T).float() for block in rows_qbw
+            ).numpy()  # pyright: ignore[reportAttributeAccessIssue]  (there is at least one block)
+
+        self.team.run(texts, at.texts)
+        return gram_bb
+
+    @cached_property
+    def _room_for_gradients(self) -> np.ndarray:
+        return np.empty((2, self.n, self.d), np.float32)
+
+    def _update(
+        self, at: _Buffers, aux: Aux, stored: np.ndarray, factor: np.float32, scale: np.float32,
+        adam: np.ndarray, bias_gradient_d: np.ndarray,
+    ) -> None:  # fmt: skip
+        low_nd = _numbers(self._low_encoder_nd)
+        parameters = self.encoder, self.decoder, self.encoder_bias, low_nd
+        self.team.run(
+            lambda s: update.update(
+                *s, *parameters, at.x_qbw, at.error_qbw, at.entries, aux, stored, factor, scale, adam
+            ),
+            at.latents,
+        )
+        update.adam_row(*self.decoder_bias, factor * bias_gradient_d, adam)
+
+    def close(self) -> None:
+        """End the threads."""
+        self.team.close()
+
+
+class _Buffers:
+    """Everything that a step of one batch size writes on its way, and how the work is cut."""
+
+    def __init__(self, batch: int, owner: FusedStep) -> None:
+        n, d, k = owner.n, owner.d, owner.k
+        self.many = batch * k / n >= MANY_ENTRIES
+        width = BLOCK if self.many and d > BLOCK else d
+        kind = np.uint16 if owner.low else np.float32
+        self.x_bd = np.empty((batch, d), np.float32)
+        self.error_bd = np.empty((batch, d), np.float32)
+        self.low_bd = torch.empty(batch, d, dtype=torch.bfloat16 if owner.low else torch.float32)
+        self.x_qbw = np.zeros((-(-d // width), batch, width), kind)
+        self.error_qbw = np.zeros_like(self.x_qbw)
+        self.sums_d = np.empty(d, np.float32)
+        self.indices_bk = np.empty((batch, k), np.int32)
+        self.values_bk = np.empty((batch, k), np.float32)
+        self.sizes_b = np.empty(batch, np.int64)
+        self.entries = Entries(
+            starts=np.empty(n + 1, np.int64),
+            rows=np.empty(batch * k, np.int64),
+            values=np.empty(batch * k, np.float32),
+            pulls=np.empty(batch * k, np.float32),
+            along=np.empty(n, np.float32),
+            bias=np.empty(n, np.float32),
+        )
+        self.no_rows = np.empty((0, d), np.float32)
+        self.texts = spans(batch, -(-batch // owner.team.size))
+        self.latents = spans(n, LATENTS)
+        self.columns = spans(d, COLUMNS)
+
+
+def _numbers(tensor: Tensor) -> np.ndarray:
+    """The same memory for a kernel: bfloat16 as its bits."""
+    return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
+
+
+def _floats(numbers: np.ndarray) -> Tensor:
+    """The other way round."""
+    tensor = torch.from_numpy(numbers)
+    return tensor.view(torch.bfloat16) if numbers.dtype == np.uint16 else tensor

@@ -1,0 +1,291 @@
+"""From the error to the next weights, latent by latent, in two passes over the weights.
+
+First pass (`pulls`): for each entry the product of its text's error with the decoder row, which is the gradient of the
+code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass (`update`): both
+gradient rows of a latent from its entries, Adam, the unit length and the low-precision copy, while the rows are in
+the cache; no gradient of the weights is stored.
+
+Clipping needs the norm of the whole gradient before the second pass. With few entries a latent it follows exactly
+from two Gram matrices of the batch (`squared_norm`); with many, storing the gradient costs less (`store_gradients`).
+
+The texts' errors and centred rows come in blocks of columns `[blocks, batch, width]`: one block for a small batch,
+several when a block must fit the second-level cache.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from antar.core.jit import REASSOCIATE, jit
+from antar.dictionaries.fast.bits import put, to_f32
+
+
+class Entries(NamedTuple):
+    """The codes of a batch sorted by latent. starts `[n + 1]`: where each latent's entries begin and end; of each
+    entry its text (rows), value and pull (∂ loss / ∂ value); of each latent along_n = Σ value · pull, the decoder
+    gradient's part along its row, and bias_n = Σ pull, AuxK's included."""
+
+    starts: Any
+    rows: Any
+    values: Any
+    pulls: Any
+    along: Any
+    bias: Any
+
+
+class Adam(NamedTuple):
+    """A parameter with its two moments, all of one shape."""
+
+    weights: Any
+    first: Any
+    second: Any
+
+
+class Aux(NamedTuple):
+    """AuxK's gradient rows: slot_n is a latent's row in them, or −1; the decoder's are tangent already."""
+
+    slot: Any
+    encoder: Any
+    decoder: Any
+
+
+@jit(fastmath=REASSOCIATE)
+def pulls(
+    lo: Any, hi: Any, decoder_nd: Any, low_nd: Any, error_qbw: Any, entries: Any, scale: Any, back_d: Any
+) -> None:
+    """For the latents lo … hi − 1: pulls = scale · ⟨error of the entry's text, decoder row⟩, `along`, and `bias`, which
+    gains the sum of its pulls; back_d gains Σ bias · encoder row (for the decoder bias, through x − b_dec)."""
+    starts, rows_e, pull_e = entries.starts, entries.rows, entries.pulls
+    width, d = error_qbw.shape[2], decoder_nd.shape[1]
+    for q in range(error_qbw.shape[0]):
+        error_bw = error_qbw[q]
+        for j in range(lo, hi):
+            row = decoder_nd[j, q * width : min((q + 1) * width, d)]
+            n = row.shape[0]
+            e, end = starts[j], starts[j + 1]
+            while e + 4 <= end:
+                x0, x1 = error_bw[rows_e[e]], error_bw[rows_e[e + 1]]
+                x2, x3 = error_bw[rows_e[e + 2]], error_bw[rows_e[e + 3]]
+                s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+                for c in range(n):
+                    w = row[c]
+                    s0 += w * to_f32(x0[c])
+                    s1 += w * to_f32(x1[c])
+                    s2 += w * to_f32(x2[c])
+                    s3 += w * to_f32(x3[c])
+                pull_e[e] += s0
+                pull_e[e + 1] += s1
+                pull_e[e + 2] += s2
+                pull_e[e + 3] += s3
+                e += 4
+            while e < end:
+                x0 = error_bw[rows_e[e]]
+                s0 = np.float32(0)
+                for c in range(n):
+                    s0 += row[c] * to_f32(x0[c])
+                pull_e[e] += s0
+                e += 1
+    for j in range(lo, hi):
+        along, total = np.float32(0), entries.bias[j]
+        for e in range(starts[j], starts[j + 1]):
+            pull_e[e] *= scale
+            along += entries.values[e] * pull_e[e]
+            total += pull_e[e]
+        entries.along[j] = along
+        entries.bias[j] = total
+        if total != 0:
+            low = low_nd[j]
+            for c in range(d):
+                back_d[c] += total * to_f32(low[c])
+
+
+@jit(fastmath=REASSOCIATE)
+def add_weighted(out: Any, x_bw: Any, rows_e: Any, weights_e: Any, begin: Any, end: Any, scale: Any) -> None:
+    """out += Σ over entries of scale · weight · x[row], four texts at a time."""
+    n = out.shape[0]
+    e = begin
+    while e + 4 <= end:
+        x0, x1, x2, x3 = x_bw[rows_e[e]], x_bw[rows_e[e + 1]], x_bw[rows_e[e + 2]], x_bw[rows_e[e + 3]]
+        a0, a1 = scale * weights_e[e], scale * weights_e[e + 1]
+        a2, a3 = scale * weights_e[e + 2], scale * weights_e[e + 3]
+        for c in range(n):
+            out[c] += (a0 * to_f32(x0[c]) + a1 * to_f32(x1[c])) + (a2 * to_f32(x2[c]) + a3 * to_f32(x3[c]))
+        e += 4
+    while e < end:
+        x0, a0 = x_bw[rows_e[e]], scale * weights_e[e]
+        for c in range(n):
+            out[c] += a0 * to_f32(x0[c])
+        e += 1
+
+
+@jit(fastmath=REASSOCIATE)
+def encoder_gradient(j: Any, left: Any, x_bw: Any, entries: Any, aux: Any, factor: Any, g: Any) -> None:
+    """Columns left, left + 1, … of latent j's encoder gradient × factor, into g."""
+    for c in range(g.shape[0]):
+        g[c] = np.float32(0)
+    add_weighted(g, x_bw, entries.rows, entries.pulls, entries.starts[j], entries.starts[j + 1], factor)
+    slot = aux.slot[j]
+    if slot >= 0:
+        extra = aux.encoder[slot, left : left + g.shape[0]]
+        for c in range(g.shape[0]):
+            g[c] += factor * extra[c]
+
+
+@jit(fastmath=REASSOCIATE)
+def decoder_gradient(
+    j: Any, left: Any, row: Any, error_bw: Any, entries: Any, aux: Any, factor: Any, scale: Any, g: Any
+) -> None:
+    """The same for the decoder, tangent to the unit sphere at `row` (these columns of the decoder row)."""
+    along = -factor * entries.along[j]
+    for c in range(g.shape[0]):
+        g[c] = along * row[c]
+    begin, end = entries.starts[j], entries.starts[j + 1]
+    add_weighted(g, error_bw, entries.rows, entries.values, begin, end, factor * scale)
+    slot = aux.slot[j]
+    if slot >= 0:
+        extra = aux.decoder[slot, left : left + g.shape[0]]
+        for c in range(g.shape[0]):
+            g[c] += factor * extra[c]
+
+
+@jit(fastmath=REASSOCIATE)
+def adam_row(w: Any, m: Any, v: Any, g: Any, a: Any) -> None:
+    """One AdamW step on a row; `g` is overwritten with the step. a: [1 − β₁, β₂, 1 − β₂, 1 − lr·decay, lr / (1 − β₁ᵗ),
+    1 / √(1 − β₂ᵗ), ε] float32. Two loops: a compiler checks only so many arrays for overlap before it vectorises."""
+    new1, b2, new2, keep, rate, root, eps = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
+    for c in range(g.shape[0]):
+        m[c] += new1 * (g[c] - m[c])
+        v[c] = b2 * v[c] + new2 * (g[c] * g[c])
+        g[c] = m[c] / (np.sqrt(v[c]) * root + eps)
+    for c in range(g.shape[0]):
+        w[c] = w[c] * keep - rate * g[c]
+
+
+@jit(fastmath=REASSOCIATE)
+def unit_row(row: Any, square: Any) -> None:
+    length = np.float32(1) / max(np.sqrt(square), np.float32(1e-30))
+    for c in range(row.shape[0]):
+        row[c] *= length
+
+
+@jit(fastmath=REASSOCIATE)
+def update(
+    lo: Any, hi: Any, encoder: Any, decoder: Any, bias: Any, low_nd: Any, x_qbw: Any, error_qbw: Any, entries: Any,
+    aux: Any, stored: Any, factor: Any, scale: Any, adam: Any,
+) -> None:  # fmt: skip
+    """Gradients, Adam and unit rows for the latents lo … hi − 1. encoder, decoder, bias: `Adam`; low_nd: the encoder's
+    copy for the next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what
+    clipping leaves of a gradient; scale: −2 / (batch · d)."""
+    width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
+    squares = np.zeros(hi - lo, np.float32)
+    buffer = np.empty(max(width, hi - lo), np.float32)
+    is_stored = stored.shape[1] > 0
+    for q in range(n_blocks):
+        left, right = q * width, min((q + 1) * width, d)
+        g = buffer[: right - left]
+        for j in range(lo, hi):
+            if is_stored:
+                kept = stored[0, j, left:right]
+                for c in range(g.shape[0]):
+                    g[c] = factor * kept[c]
+            else:
+                encoder_gradient(j, left, x_qbw[q], entries, aux, factor, g)
+            row = encoder.weights[j, left:right]
+            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam)
+            low = low_nd[j, left:right]
+            for c in range(g.shape[0]):
+                put(low, c, row[c])
+            row = decoder.weights[j, left:right]
+            if is_stored:
+                kept = stored[1, j, left:right]
+                for c in range(g.shape[0]):
+                    g[c] = factor * kept[c]
+            else:
+                decoder_gradient(j, left, row, error_qbw[q], entries, aux, factor, scale, g)
+            adam_row(row, decoder.first[j, left:right], decoder.second[j, left:right], g, adam)
+            square = np.float32(0)
+            for c in range(g.shape[0]):
+                square += row[c] * row[c]
+            squares[j - lo] += square
+            if n_blocks == 1:
+                unit_row(row, square)
+    if n_blocks > 1:
+        for j in range(lo, hi):
+            unit_row(decoder.weights[j], squares[j - lo])
+    g = buffer[: hi - lo]
+    for i in range(g.shape[0]):
+        g[i] = factor * entries.bias[lo + i]
+    adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam)
+
+
+@jit(fastmath=REASSOCIATE)
+def store_gradients(
+    lo: Any, hi: Any, decoder_nd: Any, x_qbw: Any, error_qbw: Any, entries: Any, aux: Any, scale: Any, stored: Any
+) -> Any:
+    """Both gradients of the latents lo … hi − 1 into stored `[2, n, d]`; returns their sum of squares (float64)."""
+    width, d = x_qbw.shape[2], decoder_nd.shape[1]
+    one, total = np.float32(1), 0.0
+    for q in range(x_qbw.shape[0]):
+        left, right = q * width, min((q + 1) * width, d)
+        for j in range(lo, hi):
+            g = stored[0, j, left:right]
+            encoder_gradient(j, left, x_qbw[q], entries, aux, one, g)
+            total += dot(g, g)
+            g = stored[1, j, left:right]
+            decoder_gradient(j, left, decoder_nd[j, left:right], error_qbw[q], entries, aux, one, scale, g)
+            total += dot(g, g)
+    return total
+
+
+@jit(fastmath=REASSOCIATE)
+def squared_norm(
+    lo: Any, hi: Any, gram_x_bb: Any, gram_error_bb: Any, x_qbw: Any, error_qbw: Any, entries: Any, aux: Any,
+    scale: Any,
+) -> Any:  # fmt: skip
+    """The same sum of squares without the gradients: ‖Σ a_b x_b‖² = Σ a_b a_c ⟨x_b, x_c⟩, of which the decoder's loses
+    its part along the row; AuxK's rows are there, and their products with a latent's own entries are added."""
+    starts, rows_e, values_e, pull_e = entries.starts, entries.rows, entries.values, entries.pulls
+    width, d, total = x_qbw.shape[2], aux.encoder.shape[1], 0.0
+    for j in range(lo, hi):
+        begin, end, slot = starts[j], starts[j + 1], aux.slot[j]
+        encoder, decoder = np.float32(0), np.float32(0)
+        for e in range(begin, end):
+            of_x, of_error = gram_x_bb[rows_e[e]], gram_error_bb[rows_e[e]]
+            sum_x, sum_error = np.float32(0), np.float32(0)
+            for f in range(begin, e):
+                sum_x += pull_e[f] * of_x[rows_e[f]]
+                sum_error += values_e[f] * of_error[rows_e[f]]
+            encoder += pull_e[e] * (2 * sum_x + pull_e[e] * of_x[rows_e[e]])
+            decoder += values_e[e] * (2 * sum_error + values_e[e] * of_error[rows_e[e]])
+        total += encoder + scale * scale * decoder - entries.along[j] * entries.along[j]
+        if slot >= 0:
+            total += dot(aux.encoder[slot], aux.encoder[slot]) + dot(aux.decoder[slot], aux.decoder[slot])
+            for e in range(begin, end):
+                for q in range(x_qbw.shape[0]):
+                    left, right = q * width, min((q + 1) * width, d)
+                    x, error = x_qbw[q, rows_e[e]], error_qbw[q, rows_e[e]]
+                    total += 2 * pull_e[e] * dot(aux.encoder[slot, left:right], x)
+                    # The row's own part cancels: AuxK's decoder gradient is tangent to it.
+                    total += 2 * scale * values_e[e] * dot(aux.decoder[slot, left:right], error)
+    return total
+
+
+@jit(fastmath=REASSOCIATE)
+def dot(a: Any, b: Any) -> Any:
+    """Σ a · b over the length of a; b may be in low precision, and longer."""
+    total = np.float32(0)
+    for c in range(a.shape[0]):
+        total += a[c] * to_f32(b[c])
+    return total
+
+
+@jit(fastmath=REASSOCIATE)
+def make_tangent(rows_md: Any, decoder_nd: Any, dead_m: Any) -> None:
+    """Take from each row its part along the unit decoder row of its latent."""
+    for i in range(rows_md.shape[0]):
+        g, row = rows_md[i], decoder_nd[dead_m[i]]
+        along = dot(g, row)
+        for c in range(g.shape[0]):
+            g[c] -= along * row[c]
