@@ -26,7 +26,7 @@ from antar.dictionaries.weights import Weights
 LATENTS, TEXTS, COLUMNS = 256, 256, 64
 # With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing gradients.
 MANY_ENTRIES = 24.0
-BLOCK = 128
+BLOCK = 512
 
 
 @dataclass(frozen=True)
