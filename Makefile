@@ -41,13 +41,13 @@ test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev    ## style and types
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check src tests docs
+	$(BIN)/ruff check src tests docs benchmarks
+	$(BIN)/ruff format --check src tests docs benchmarks
 	$(BIN)/basedpyright src
 
 format: $(VENV)/.dev  ## format the sources
-	$(BIN)/ruff check --fix-only --quiet src tests docs
-	$(BIN)/ruff format src tests docs
+	$(BIN)/ruff check --fix-only --quiet src tests docs benchmarks
+	$(BIN)/ruff format src tests docs benchmarks
 
 notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
 	$(BIN)/python docs/execute_notebook.py

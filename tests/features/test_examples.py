@@ -3,12 +3,13 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
+from antar.features import examples
 from antar.features.codes import codes_shard_path, encode_site, read_codes, write_codes_shard
 from antar.features.config import FeatureConfig
 from antar.features.examples import contrast_rows, examples_frame, features_frame, top_examples
@@ -31,14 +32,73 @@ def naive_top(codes: SparseCodes, n: int, rows: np.ndarray) -> list[tuple[int, i
     return found
 
 
-@settings(max_examples=25, deadline=None)
+@pytest.fixture(params=["compiled", "numpy"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to the top examples: the kernel, and what runs where Numba is absent."""
+    if request.param == "compiled":
+        pytest.importorskip("numba")
+    monkeypatch.setattr(examples, "have_numba", lambda: request.param == "compiled")
+    return request.param
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 10_000), n=st.integers(0, 40), top=st.integers(1, 6), restrict=st.booleans())
-def test_top_examples_equal_a_naive_sort_with_ties(seed: int, n: int, top: int, restrict: bool) -> None:
+def test_top_examples_equal_a_naive_sort_with_ties(path: str, seed: int, n: int, top: int, restrict: bool) -> None:
     rng = np.random.default_rng(seed)
     codes = random_codes(rng, n, 7, 3)
     rows = np.flatnonzero(rng.random(n) < 0.6) if restrict else None
     found = list(zip(*(array.tolist() for array in top_examples(codes, top, rows)), strict=True))
     assert found == naive_top(codes, top, np.arange(n) if rows is None else rows)
+
+
+def test_rows_may_be_a_mask_or_come_in_any_order(path: str) -> None:
+    rng = np.random.default_rng(5)
+    codes = random_codes(rng, 30, 7, 3)
+    mask = rng.random(30) < 0.5
+    expected = naive_top(codes, 4, np.flatnonzero(mask))
+    for rows in (mask, rng.permutation(np.flatnonzero(mask))):
+        assert list(zip(*(array.tolist() for array in top_examples(codes, 4, rows)), strict=True)) == expected
+
+
+def test_infinities_lead_and_nan_negatives_and_zeros_never_appear(path: str) -> None:
+    values = np.array([[np.nan], [2.0], [np.inf], [-1.0], [0.0], [-0.0], [1e-45], [np.inf], [2.0]], np.float32)
+    codes = SparseCodes(np.zeros((9, 1), np.int32), values, 2)
+    latents, ranks, rows, found = top_examples(codes, 5)
+    assert rows.tolist() == [2, 7, 1, 8, 6] and found.tolist() == values[rows, 0].tolist()
+    assert latents.tolist() == [0] * 5 and ranks.tolist() == list(range(5))
+    assert top_examples(codes, 3)[2].tolist() == [2, 7, 1]
+
+
+def test_both_paths_give_the_same_arrays_on_ascending_descending_and_crowded_codes() -> None:
+    pytest.importorskip("numba")
+    rng = np.random.default_rng(6)
+    n, k, n_latents = 3000, 16, 40
+    indices = np.argsort(rng.random((n, n_latents)), axis=1)[:, :k].astype(np.int32)
+    ramp = np.repeat(np.linspace(0.1, 9, n, dtype=np.float32)[:, None], k, axis=1)
+    for values in (ramp, ramp[::-1].copy(), rng.exponential(1, (n, k)).astype(np.float32).round(1)):
+        codes, kept = SparseCodes(indices, values, n_latents), np.arange(n)
+        for top in (1, 20, 4000):
+            twin = examples._numpy_top(codes, top, kept)
+            for ours, theirs in zip(examples._compiled_top(codes, top, kept), twin, strict=True):
+                assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("latent", [3, -1])
+def test_a_latent_out_of_range_is_found_and_not_written_to(latent: int) -> None:
+    pytest.importorskip("numba")
+    codes = SparseCodes(np.array([[0], [latent]], np.int32), np.ones((2, 1), np.float32), 3)
+    with pytest.raises(ValueError, match="latents from 0 to 2"):
+        examples._compiled_top(codes, 2, np.arange(2))
+
+
+def test_read_only_codes_and_other_layouts_are_taken_as_they_are() -> None:
+    pytest.importorskip("numba")
+    codes = random_codes(np.random.default_rng(7), 50, 7, 3)
+    codes.indices_nk.flags.writeable = codes.values_nk.flags.writeable = False
+    turned = SparseCodes(np.asfortranarray(codes.indices_nk), codes.values_nk[:, ::-1][:, ::-1], 7)
+    for same in (codes, turned):
+        found = list(zip(*(array.tolist() for array in top_examples(same, 3)), strict=True))
+        assert found == naive_top(codes, 3, np.arange(50))
 
 
 def texts_frame(n: int) -> pl.DataFrame:

@@ -10,7 +10,8 @@ Rules for a module of kernels:
 - helpers that a kernel calls are decorated with `jit` too and live in the same file: Numba's cache on disk looks at
   that one file alone, so an edit of a helper elsewhere would leave a stale kernel behind;
 - it takes arrays and scalars and writes into arrays that the caller allocated, so that the caller alone decides on
-  memory. No kernel holds the interpreter's lock, so threads of one process run kernels side by side.
+  memory; at most it returns a scalar. No kernel holds the interpreter's lock, so threads of one process run kernels
+  side by side.
 """
 
 from __future__ import annotations

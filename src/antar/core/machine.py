@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("antar", "torch", "transformers", "datasets", "tokenizers", "safetensors", "numpy", "scipy",
-            "scikit-learn", "polars")  # fmt: skip
+            "scikit-learn", "polars", "numba")  # fmt: skip
 
 
 def package_versions() -> dict[str, str]:
