@@ -1,4 +1,5 @@
-"""The compiled CPU step against a naive twin in fp64: selection, gradients seen through the moments, AuxK, clipping."""
+"""The compiled CPU step against a naive twin in fp64: selection, gradients seen through the moments, AuxK,
+clipping."""
 
 from __future__ import annotations
 
@@ -18,8 +19,9 @@ from antar.dictionaries.weights import Weights
 if not have_numba():
     pytest.skip("the extra [fast] (numba) is not installed", allow_module_level=True)
 
-from antar.dictionaries.fast import AdamNumbers, FusedStep, select
+from antar.dictionaries.fast import AdamNumbers, FusedStep, batch_select, select
 from antar.dictionaries.fast.step import BLOCK, MANY_ENTRIES
+from antar.dictionaries.fast.team import Team, spans
 
 ROWS = 240
 # One block of columns and few entries a latent; several blocks, the last one narrower, and many entries.
@@ -34,7 +36,16 @@ def adam(clip: float = 0.0, step: int = 7) -> AdamNumbers:
 class Case:
     """A dictionary in the middle of a training, and the same one in fp64."""
 
-    def __init__(self, shape: dict[str, int], dead: int = 0, k_aux: int = 5, normalised: bool = True, seed: int = 0):
+    def __init__(
+        self,
+        shape: dict[str, int],
+        dead: int = 0,
+        k_aux: int = 5,
+        normalised: bool = True,
+        seed: int = 0,
+        by_batch: bool = False,
+    ):
+        self.by_batch = by_batch
         generator = torch.Generator().manual_seed(seed)
 
         def normal(*size: int) -> Tensor:
@@ -60,10 +71,10 @@ class Case:
     def fused(self, numbers: AdamNumbers, low: bool = False, threads: int = 2):
         """(weights, first moment, second moment, mse, the selected latents of each text, fired) after one step."""
         parts = self.weights.clone(), self.first.clone(), self.second.clone()
-        step = FusedStep(self.data_nd.numpy(), parts[0], parts[1:], self.k, threads, low)
+        step = FusedStep(self.data_nd.numpy(), parts[0], parts[1:], self.k, threads, low, self.by_batch)
         facts = step.step(self.rows_b, self.aux, numbers)
         at = step._buffers[len(self.rows_b)]
-        chosen = [set(at.indices_bk[b, : at.sizes_b[b]].tolist()) for b in range(len(self.rows_b))]
+        chosen = [set(at.indices_e[at.begins_b[b] :][: at.sizes_b[b]].tolist()) for b in range(len(self.rows_b))]
         step.close()
         return *parts, facts.mse, chosen, facts.fired_n
 
@@ -74,7 +85,9 @@ class Case:
         pre_bn = (x_bd - leaves.decoder_bias_d) @ leaves.encoder_nd.T + leaves.encoder_bias_n
         mask_bn = torch.zeros_like(pre_bn)
         if chosen is None:
-            mask_bn.scatter_(1, pre_bn.topk(self.k, dim=1).indices, 1.0)
+            rows_bn = pre_bn.reshape(1, -1) if self.by_batch else pre_bn
+            wanted = self.k * len(pre_bn) if self.by_batch else self.k
+            mask_bn.view_as(rows_bn).scatter_(1, rows_bn.topk(wanted, dim=1).indices, 1.0)
         else:
             for b, latents in enumerate(chosen):
                 mask_bn[b, sorted(latents)] = 1.0
@@ -91,7 +104,7 @@ class Case:
             gradients = [g * min(1.0, numbers.clip / (float(norm) + 1e-6)) for g in gradients]
         after = [self._naive_adam(i, g, numbers) for i, g in enumerate(gradients)]
         after[2][0] /= after[2][0].norm(dim=1, keepdim=True)
-        return *(Weights(*(one[i] for one in after)) for i in range(3)), float(mse), (z_bn > 0).sum(0)
+        return *(Weights(*(one[i] for one in after)) for i in range(3)), float(mse.detach()), (z_bn > 0).sum(0)
 
     def _naive_aux(self, leaves: Weights, pre_bn: Tensor, residual_bd: Tensor) -> Tensor | float:
         if self.aux is None:
@@ -126,6 +139,8 @@ CASES = {
     "auxk chooses": lambda shape: Case(shape, dead=20, k_aux=5, normalised=False),
     "auxk takes all": lambda shape: Case(shape, dead=20, k_aux=50),
     "one dead": lambda shape: Case(shape, dead=2, k_aux=512),
+    "batchtopk": lambda shape: Case(shape, by_batch=True),
+    "batchtopk with auxk": lambda shape: Case(shape, dead=20, k_aux=5, by_batch=True),
 }
 
 
@@ -148,7 +163,9 @@ def test_moments_and_weights_after_a_step_equal_the_fp64_twin(name: str, shape: 
 @pytest.mark.parametrize("clip", [0.0, 1e-3])
 @pytest.mark.parametrize("shape", [SMALL, BLOCKED], ids=["one block", "blocks of columns"])
 @pytest.mark.parametrize("name", CASES)
-def test_bfloat16_agrees_with_the_twin_on_the_latents_that_it_selected(name: str, shape: dict[str, int], clip: float) -> None:
+def test_bfloat16_agrees_with_the_twin_on_the_latents_that_it_selected(
+    name: str, shape: dict[str, int], clip: float
+) -> None:
     case = CASES[name](shape)
     weights, first, second, mse, chosen, _ = case.fused(adam(clip), low=True)
     expected = case.naive(adam(clip), chosen)
@@ -178,13 +195,11 @@ def test_bfloat16_selects_what_fp64_selects_outside_a_rounding_margin() -> None:
 
 def selected(pre_bn: np.ndarray, bias_n: np.ndarray, k: int) -> list[list[tuple[int, float]]]:
     batch, n = pre_bn.shape
-    indices_bk, values_bk = np.empty((batch, k), np.int32), np.empty((batch, k), np.float32)
+    indices_e, values_e = np.empty(batch * k, np.int32), np.empty(batch * k, np.float32)
     sizes_b, counts_n = np.empty(batch, np.int64), np.zeros(n, np.int64)
-    select.select_rows(pre_bn, bias_n, k, 0, indices_bk, values_bk, sizes_b, counts_n)
-    rows = [
-        list(zip(indices_bk[b, : sizes_b[b]].tolist(), values_bk[b, : sizes_b[b]].tolist(), strict=True))
-        for b in range(batch)
-    ]
+    select.select_rows(pre_bn, bias_n, k, 0, indices_e, values_e, sizes_b, counts_n)
+    rows = [list(zip(indices_e[b * k :][:size].tolist(), values_e[b * k :][:size].tolist(), strict=True))
+            for b, size in enumerate(sizes_b)]  # fmt: skip
     assert counts_n.tolist() == [sum(j in dict(row) for row in rows) for j in range(n)]
     return rows
 
@@ -216,6 +231,31 @@ def test_selection_equals_a_sort_with_ties_zeros_infinities_and_nan(data: st.Dat
     pre_bn = np.array([[data.draw(number) for _ in range(n)] for _ in range(3)], np.float32)
     bias_n = np.zeros(n, np.float32)
     assert_same_rows(selected(pre_bn, bias_n, k), naive_selected(pre_bn, bias_n, k))
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_selection_by_batch_equals_a_sort_of_all_entries(data: st.DataObject) -> None:
+    batch, n = data.draw(st.integers(1, 6)), data.draw(st.integers(1, 12))
+    wanted = data.draw(st.integers(1, batch * n))
+    number = st.one_of(st.sampled_from([-1.0, 0.0, 0.5, 1.0, np.inf, np.nan]), st.floats(-4, 4, width=32))
+    pre_bn = np.array([[data.draw(number) for _ in range(n)] for _ in range(batch)], np.float32)
+    keys_bn = np.empty((batch, n), np.int32)
+    batch_select.keys_of_rows(pre_bn, np.zeros(n, np.float32), keys_bn)
+    begins_b, sizes_b = np.empty(batch, np.int64), np.empty(batch, np.int64)
+    indices_e, values_e = np.empty(wanted, np.int32), np.empty(wanted, np.float32)
+    team, cut = Team(2), spans(batch, 2)
+    counts_cn = np.zeros((len(cut), n), np.int64)
+    batch_select.select_batch(team, keys_bn, cut, wanted, begins_b, sizes_b, indices_e, values_e, counts_cn)
+    team.close()
+    flat = naive_selected(pre_bn.reshape(1, -1), np.zeros(batch * n, np.float32), wanted)[0]
+    found = [
+        (b * n + int(indices_e[e]), float(values_e[e]))
+        for b in range(batch)
+        for e in range(begins_b[b], begins_b[b] + sizes_b[b])
+    ]
+    assert_same_rows([found], [flat])
+    assert counts_cn.sum(0).tolist() == [sum(i % n == j for i, _ in flat) for j in range(n)]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])

@@ -1,8 +1,8 @@
 """AuxK inside the fused step: a few matrix products over the dead latents alone, in the kernels' precision.
 
 The term and its gradients are those of `dictionaries/auxk.py`. A product of the whole width would cost as much as an
-encode; the dead are few, and of their codes so many are used (k_aux of at most a few thousand) that dense products over
-the dead rows are cheaper than sparse sums.
+encode; the dead are few, and of their codes so many are used (k_aux of at most a few thousand) that dense products
+over the dead rows are cheaper than sparse sums.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class DeadCodes:
         if k_aux >= len(self.dead_m):
             return
         rows_bm = self.values_bm[lo:hi]
-        chosen = np.empty((hi - lo, k_aux), np.int32), np.empty((hi - lo, k_aux), np.float32)
+        chosen = np.empty((hi - lo) * k_aux, np.int32), np.empty((hi - lo) * k_aux, np.float32)
         sizes = np.empty(hi - lo, np.int64)
         unused_m = np.zeros(len(self.dead_m), np.int64)
         zero_m = np.zeros(len(self.dead_m), np.float32)
         select.select_rows(rows_bm, zero_m, k_aux, 0, *chosen, sizes, unused_m)
-        decode.keep_selected(*chosen, sizes, 0, hi - lo, rows_bm)
+        decode.keep_selected(*chosen, k_aux, sizes, rows_bm)
 
 
 def aux_gradients(

@@ -13,8 +13,7 @@ from numba import types
 from numba.extending import intrinsic, overload
 
 
-@intrinsic
-def f32_of(_typing: Any, bits: Any) -> Any:
+def _f32_of(_typing: Any, bits: Any) -> Any:
     """uint32 → the float32 with those bits."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -23,14 +22,19 @@ def f32_of(_typing: Any, bits: Any) -> Any:
     return types.float32(types.uint32), generate
 
 
-@intrinsic
-def bits_of(_typing: Any, value: Any) -> Any:
+f32_of: Any = intrinsic(_f32_of)
+
+
+def _bits_of(_typing: Any, value: Any) -> Any:
     """float32 → its bits as int32: for positive numbers they sort as the numbers do, NaN above all of them."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], context.get_value_type(types.int32))
 
     return types.int32(types.float32), generate
+
+
+bits_of: Any = intrinsic(_bits_of)
 
 
 def to_f32(value: Any) -> Any:

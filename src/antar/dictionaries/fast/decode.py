@@ -1,7 +1,7 @@
 """Rows in, reconstruction error out: what a step does before and after its encode, block of columns by block.
 
-Reconstruction is sparse and goes latent by latent, so that the decoder is read once: for each entry one decoder row is
-added to its text. A block of columns of all texts is kept packed, because rows 8 KB apart would fall into the same
+Reconstruction is sparse and goes latent by latent, so that the decoder is read once: for each entry one decoder row
+is added to its text. A block of columns of all texts is kept packed, because rows 8 KB apart would fall into the same
 lines of the cache.
 """
 
@@ -16,7 +16,9 @@ from antar.dictionaries.fast.bits import put, to_f32
 
 
 @jit(fastmath=REASSOCIATE)
-def prepare_rows(data_nd: Any, rows_b: Any, bias_d: Any, lo: Any, hi: Any, x_bd: Any, low_bd: Any, blocks: Any) -> None:
+def prepare_rows(
+    data_nd: Any, rows_b: Any, bias_d: Any, lo: Any, hi: Any, x_bd: Any, low_bd: Any, blocks: Any
+) -> None:
     """For rows lo … hi − 1 of a batch: x (float32), and x − b_dec in the kernels' precision, once in rows (for the
     encode) and once in blocks of columns `[blocks, batch, width]` (for the gradients)."""
     d, width = data_nd.shape[1], blocks.shape[2]
@@ -35,9 +37,17 @@ def prepare_rows(data_nd: Any, rows_b: Any, bias_d: Any, lo: Any, hi: Any, x_bd:
 
 @jit(fastmath=REASSOCIATE)
 def error_columns(
-    x_bd: Any, decoder_nd: Any, bias_d: Any, entries: Any, lo: Any, hi: Any, made_bw: Any, blocks: Any,
-    error_bd: Any, sums_d: Any,
-) -> Any:  # fmt: skip
+    x_bd: Any,
+    decoder_nd: Any,
+    bias_d: Any,
+    entries: Any,
+    lo: Any,
+    hi: Any,
+    made_bw: Any,
+    blocks: Any,
+    error_bd: Any,
+    sums_d: Any,
+) -> Any:
     """Columns lo … hi − 1 of the error x − x̂, into `error_bd` (float32) and `blocks` (the kernels' precision), which
     they must not straddle; their sums over the batch into sums_d. Returns their sum of squares (float64).
     made_bw is scratch `[batch, hi − lo]`."""
@@ -85,11 +95,11 @@ def dead_values(pre_bn: Any, bias_n: Any, dead_m: Any, asleep_m: Any, first: Any
 
 
 @jit()
-def keep_selected(indices_bk: Any, chosen_bk: Any, sizes_b: Any, lo: Any, hi: Any, values_bm: Any) -> None:
-    """Rows lo … hi − 1 of values_bm keep the entries that were selected; the others become 0."""
-    for b in range(lo, hi):
+def keep_selected(indices_e: Any, values_e: Any, k: Any, sizes_b: Any, values_bm: Any) -> None:
+    """values_bm keeps the entries that were selected (those of row b begin at b · k); the others become 0."""
+    for b in range(values_bm.shape[0]):
         values = values_bm[b]
         for i in range(values.shape[0]):
             values[i] = np.float32(0)
-        for i in range(sizes_b[b]):
-            values[indices_bk[b, i]] = chosen_bk[b, i]
+        for e in range(b * k, b * k + sizes_b[b]):
+            values[indices_e[e]] = values_e[e]

@@ -16,7 +16,8 @@ from antar.core.jit import jit
 from antar.dictionaries.fast.bits import bits_of, f32_of, to_f32
 
 NAN_BITS = 0x7FC00000
-# The share of the last row's k-th value (as a step in its bits: half an octave) at which the next row's search begins.
+# The share of the last row's k-th value (as a step in its bits: half an octave) at which the next row's search
+# begins.
 SLACK = 1 << 22
 
 
@@ -47,20 +48,26 @@ def kth_key(keys: Any, n: Any, k: Any, spare: Any, hist: Any) -> Any:
                 kept += 1
         source = spare
         width = kept
-        if level == 1:
-            shift = np.int32(0)
-        else:
-            shift = np.int32(9)
+        shift = np.int32(0) if level == 1 else np.int32(9)
     return prefix, need
 
 
 @jit()
+def positive_keys(pre_n: Any, bias_n: Any, keys_n: Any) -> None:
+    """ReLU, as keys: the bits of pre-activation + bias where that is positive or NaN, else 0."""
+    for j in range(bias_n.shape[0]):
+        value = to_f32(pre_n[j]) + bias_n[j]
+        key = bits_of(value) if value > np.float32(0.0) else np.int32(0)
+        keys_n[j] = np.int32(NAN_BITS) if value != value else key
+
+
+@jit()
 def select_rows(
-    pre_bn: Any, bias_n: Any, k: Any, first: Any, indices_bk: Any, values_bk: Any, sizes_b: Any, counts_n: Any
+    pre_bn: Any, bias_n: Any, k: Any, first: Any, indices_e: Any, values_e: Any, sizes_b: Any, counts_n: Any
 ) -> None:
-    """Rows of `pre_bn` (bfloat16 bits or float32, without the bias) → entries of rows `first`, first + 1, … of the
-    outputs: latents in ascending order, their values > 0, and how many there are (at most k). counts_n gains one
-    for each entry of its latent."""
+    """Rows of `pre_bn` (bfloat16 bits or float32, without the bias) → entries of texts `first`, first + 1, …; those
+    of text b begin at b · k: latents in ascending order, and values > 0. sizes_b: how many they are, at most k.
+    counts_n gains one for each entry of its latent."""
     n = bias_n.shape[0]
     keys_n = np.empty(n, np.int32)
     near_m = np.empty(n + 1, np.int32)
@@ -69,11 +76,7 @@ def select_rows(
     hist = np.empty(2048, np.int32)
     guess = np.int32(1)
     for r in range(pre_bn.shape[0]):
-        pre_n = pre_bn[r]
-        for j in range(n):
-            value = to_f32(pre_n[j]) + bias_n[j]
-            key = bits_of(value) if value > np.float32(0.0) else np.int32(0)
-            keys_n[j] = np.int32(NAN_BITS) if value != value else key
+        positive_keys(pre_bn[r], bias_n, keys_n)
         while True:
             m = 0
             for j in range(n):
@@ -85,8 +88,8 @@ def select_rows(
                 break
             guess = np.int32(1)
         b = first + r
-        indices_k, values_k = indices_bk[b], values_bk[b]
-        size = 0
+        begin = b * k
+        at = begin
         if m <= k:
             limit, ties = np.int32(1), k
             guess = np.int32(1)
@@ -98,11 +101,11 @@ def select_rows(
             if key > limit or (key == limit and ties > 0):
                 if key == limit:
                     ties -= 1
-                indices_k[size] = which_m[i]
-                values_k[size] = f32_of(np.uint32(key))
+                indices_e[at] = which_m[i]
+                values_e[at] = f32_of(np.uint32(key))
                 counts_n[which_m[i]] += 1
-                size += 1
-        sizes_b[b] = size
+                at += 1
+        sizes_b[b] = at - begin
 
 
 @jit()
@@ -122,14 +125,21 @@ def starts_by_latent(counts_cn: Any, starts: Any) -> None:
 
 @jit()
 def fill_by_latent(
-    indices_bk: Any, values_bk: Any, sizes_b: Any, lo: Any, hi: Any, next_n: Any, rows_e: Any, values_e: Any
+    indices_e: Any,
+    values_e: Any,
+    begins_b: Any,
+    sizes_b: Any,
+    lo: Any,
+    hi: Any,
+    next_n: Any,
+    rows_e: Any,
+    sorted_e: Any,
 ) -> None:
-    """Put the entries of rows lo … hi − 1 where `next_n` says: the row and the value of each, sorted by latent."""
+    """Put the entries of texts lo … hi − 1 where `next_n` says: the text and the value of each, sorted by latent."""
     for b in range(lo, hi):
-        indices_k, values_k = indices_bk[b], values_bk[b]
-        for i in range(sizes_b[b]):
-            j = indices_k[i]
+        for e in range(begins_b[b], begins_b[b] + sizes_b[b]):
+            j = indices_e[e]
             at = next_n[j]
             rows_e[at] = b
-            values_e[at] = values_k[i]
+            sorted_e[at] = values_e[e]
             next_n[j] = at + 1

@@ -1,7 +1,7 @@
-"""One training step of a TopK dictionary on a CPU, put together from the kernels.
+"""One training step of a dictionary (TopK or BatchTopK) on a CPU, put together from the kernels.
 
-The order is that of the torch step: codes, error, gradients (the decoder's tangent to the unit sphere), clipping, AdamW,
-unit rows. What is different is only how: each latent's rows are read and written once, and the encode runs in
+The order is that of the torch step: codes, error, gradients (the decoder's tangent to the unit sphere), clipping,
+AdamW, unit rows. What is different is only how: each latent's rows are read and written once, and the encode runs in
 bfloat16 where the processor has it, on a copy of the encoder that the update keeps current.
 """
 
@@ -16,15 +16,17 @@ import torch
 from torch import Tensor
 
 from antar.dictionaries.auxk import AuxK
-from antar.dictionaries.fast import decode, select, update
+from antar.dictionaries.fast import batch_select, decode, select, update
 from antar.dictionaries.fast.auxk import DeadCodes, aux_gradients
 from antar.dictionaries.fast.team import Team, spans
 from antar.dictionaries.fast.update import Adam, Aux, Entries
 from antar.dictionaries.weights import Weights
 
-# Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the caches.
+# Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the
+# caches.
 LATENTS, TEXTS, COLUMNS = 256, 256, 64
-# With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing gradients.
+# With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing
+# gradients.
 MANY_ENTRIES = 24.0
 BLOCK = 512
 
@@ -61,17 +63,27 @@ class FusedStep:
     """Holds views of a dictionary's weights and moments, which a step changes in place.
 
     data_nd: float32 rows that batches are drawn from, normalised; weights, moments: float32 on the CPU
-    k: latents a text; threads: size of the team; low: encode and gradients read bfloat16 copies
+    k: latents a text, or on average (by_batch: BatchTopK); threads: size of the team
+    low: encode and gradients read bfloat16 copies
     Whoever changes the weights from outside calls `refresh`.
     """
 
     def __init__(
-        self, data_nd: np.ndarray, weights: Weights, moments: tuple[Weights, Weights], k: int, threads: int, low: bool
+        self,
+        data_nd: np.ndarray,
+        weights: Weights,
+        moments: tuple[Weights, Weights],
+        k: int,
+        threads: int,
+        low: bool,
+        by_batch: bool = False,
     ) -> None:
-        self.data_nd, self.k, self.low = data_nd, k, low
+        self.data_nd, self.k, self.low, self.by_batch = data_nd, k, low, by_batch
         self.team = Team(threads)
         parts = [tuple(tensor.numpy() for tensor in one.tensors()) for one in (weights, *moments)]
-        self.encoder, self.encoder_bias, self.decoder, self.decoder_bias = (Adam(*part) for part in zip(*parts, strict=True))
+        self.encoder, self.encoder_bias, self.decoder, self.decoder_bias = (
+            Adam(*part) for part in zip(*parts, strict=True)
+        )
         self._weights = weights
         self.n, self.d = self.encoder.weights.shape
         self._low_encoder_nd = torch.empty(self.n, self.d, dtype=torch.bfloat16) if low else weights.encoder_nd
@@ -117,27 +129,33 @@ class FusedStep:
     def _encode(self, at: _Buffers, dead: DeadCodes | None, k_aux: int) -> np.ndarray:
         """Codes of the batch by latent, in `at.entries`; and the dead latents' in `dead`."""
         counts_cn = np.zeros((len(at.texts), self.n), np.int64)
-        bias_n = self.encoder_bias.weights
+        bias_n, found = self.encoder_bias.weights, (at.indices_e, at.values_e)
 
         def texts(part: tuple[int, tuple[int, int]]) -> None:
             number, (first, last) = part
             for lo in range(first, last, TEXTS):
                 hi = min(lo + TEXTS, last)
                 pre_bn = _numbers(at.low_bd[lo:hi] @ self._low_encoder_nd.T)
-                out = at.indices_bk, at.values_bk, at.sizes_b
-                select.select_rows(pre_bn, bias_n, self.k, lo, *out, counts_cn[number])
+                if self.by_batch:
+                    batch_select.keys_of_rows(pre_bn, bias_n, at.keys_bn[lo:hi])
+                else:
+                    select.select_rows(pre_bn, bias_n, self.k, lo, *found, at.sizes_b, counts_cn[number])
                 if dead is not None:
                     decode.dead_values(pre_bn, bias_n, dead.dead_m, dead.asleep_m, lo, dead.values_bm)
                     dead.choose(k_aux, lo, hi)
 
-        numbered = list(enumerate(at.texts))
+        numbered, entries = list(enumerate(at.texts)), at.entries
         self.team.run(texts, numbered)
+        if self.by_batch:
+            wanted = self.k * len(at.sizes_b)
+            batch_select.select_batch(
+                self.team, at.keys_bn, at.texts, wanted, at.begins_b, at.sizes_b, *found, counts_cn
+            )
         fired_n = counts_cn.sum(0)
-        entries = at.entries
         select.starts_by_latent(counts_cn, entries.starts)
         self.team.run(
             lambda p: select.fill_by_latent(
-                at.indices_bk, at.values_bk, at.sizes_b, *p[1], counts_cn[p[0]], entries.rows, entries.values
+                *found, at.begins_b, at.sizes_b, *p[1], counts_cn[p[0]], entries.rows, entries.values
             ),
             numbered,
         )
@@ -198,9 +216,8 @@ class FusedStep:
 
         def texts(span: tuple[int, int]) -> None:
             part = slice(*span)
-            gram_bb[part] = sum(
-                (block[part] @ block.T).float() for block in rows_qbw
-            ).numpy()  # pyright: ignore[reportAttributeAccessIssue]  (there is at least one block)
+            gram_bb[part] = sum((block[part] @ block.T).float() for block in rows_qbw).numpy()  # pyright:
+            ignore[reportAttributeAccessIssue]  (there is at least one block)
 
         self.team.run(texts, at.texts)
         return gram_bb
@@ -210,9 +227,15 @@ class FusedStep:
         return np.empty((2, self.n, self.d), np.float32)
 
     def _update(
-        self, at: _Buffers, aux: Aux, stored: np.ndarray, factor: np.float32, scale: np.float32,
-        adam: np.ndarray, bias_gradient_d: np.ndarray,
-    ) -> None:  # fmt: skip
+        self,
+        at: _Buffers,
+        aux: Aux,
+        stored: np.ndarray,
+        factor: np.float32,
+        scale: np.float32,
+        adam: np.ndarray,
+        bias_gradient_d: np.ndarray,
+    ) -> None:
         low_nd = _numbers(self._low_encoder_nd)
         parameters = self.encoder, self.decoder, self.encoder_bias, low_nd
         self.team.run(
@@ -242,9 +265,12 @@ class _Buffers:
         self.x_qbw = np.zeros((-(-d // width), batch, width), kind)
         self.error_qbw = np.zeros_like(self.x_qbw)
         self.sums_d = np.empty(d, np.float32)
-        self.indices_bk = np.empty((batch, k), np.int32)
-        self.values_bk = np.empty((batch, k), np.float32)
+        # Codes text after text: where a text's entries begin, how many they are, latent and value of each.
+        self.begins_b = np.arange(batch, dtype=np.int64) * k
         self.sizes_b = np.empty(batch, np.int64)
+        self.indices_e = np.empty(batch * k, np.int32)
+        self.values_e = np.empty(batch * k, np.float32)
+        self.keys_bn = np.empty((batch, n) if owner.by_batch else (0, n), np.int32)
         self.entries = Entries(
             starts=np.empty(n + 1, np.int64),
             rows=np.empty(batch * k, np.int64),

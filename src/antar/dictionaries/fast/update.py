@@ -1,7 +1,7 @@
 """From the error to the next weights, latent by latent, in two passes over the weights.
 
-First pass (`pulls`): for each entry the product of its text's error with the decoder row, which is the gradient of the
-code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass (`update`): both
+First pass (`pulls`): for each entry the product of its text's error with the decoder row, which is the gradient of
+the code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass (`update`): both
 gradient rows of a latent from its entries, Adam, the unit length and the low-precision copy, while the rows are in
 the cache; no gradient of the weights is stored.
 
@@ -55,8 +55,8 @@ class Aux(NamedTuple):
 def pulls(
     lo: Any, hi: Any, decoder_nd: Any, low_nd: Any, error_qbw: Any, entries: Any, scale: Any, back_d: Any
 ) -> None:
-    """For the latents lo … hi − 1: pulls = scale · ⟨error of the entry's text, decoder row⟩, `along`, and `bias`, which
-    gains the sum of its pulls; back_d gains Σ bias · encoder row (for the decoder bias, through x − b_dec)."""
+    """For the latents lo … hi − 1: pulls = scale · ⟨error of the entry's text, decoder row⟩, `along`, and `bias`,
+    which gains the sum of its pulls; back_d gains Σ bias · encoder row (for the decoder bias, through x − b_dec)."""
     starts, rows_e, pull_e = entries.starts, entries.rows, entries.pulls
     width, d = error_qbw.shape[2], decoder_nd.shape[1]
     for q in range(error_qbw.shape[0]):
@@ -152,8 +152,9 @@ def decoder_gradient(
 
 @jit(fastmath=REASSOCIATE)
 def adam_row(w: Any, m: Any, v: Any, g: Any, a: Any) -> None:
-    """One AdamW step on a row; `g` is overwritten with the step. a: [1 − β₁, β₂, 1 − β₂, 1 − lr·decay, lr / (1 − β₁ᵗ),
-    1 / √(1 − β₂ᵗ), ε] float32. Two loops: a compiler checks only so many arrays for overlap before it vectorises."""
+    """One AdamW step on a row; `g` is overwritten with the step. a: [1 − β₁, β₂, 1 − β₂, 1 − lr·decay, lr / (1 −
+    β₁ᵗ), 1 / √(1 − β₂ᵗ), ε] float32. Two loops: a compiler checks only so many arrays for overlap before it
+    vectorises."""
     new1, b2, new2, keep, rate, root, eps = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
     for c in range(g.shape[0]):
         m[c] += new1 * (g[c] - m[c])
@@ -172,12 +173,24 @@ def unit_row(row: Any, square: Any) -> None:
 
 @jit(fastmath=REASSOCIATE)
 def update(
-    lo: Any, hi: Any, encoder: Any, decoder: Any, bias: Any, low_nd: Any, x_qbw: Any, error_qbw: Any, entries: Any,
-    aux: Any, stored: Any, factor: Any, scale: Any, adam: Any,
-) -> None:  # fmt: skip
-    """Gradients, Adam and unit rows for the latents lo … hi − 1. encoder, decoder, bias: `Adam`; low_nd: the encoder's
-    copy for the next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what
-    clipping leaves of a gradient; scale: −2 / (batch · d)."""
+    lo: Any,
+    hi: Any,
+    encoder: Any,
+    decoder: Any,
+    bias: Any,
+    low_nd: Any,
+    x_qbw: Any,
+    error_qbw: Any,
+    entries: Any,
+    aux: Any,
+    stored: Any,
+    factor: Any,
+    scale: Any,
+    adam: Any,
+) -> None:
+    """Gradients, Adam and unit rows for the latents lo … hi − 1. encoder, decoder, bias: `Adam`; low_nd: the
+    encoder's copy for the next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`;
+    factor: what clipping leaves of a gradient; scale: −2 / (batch · d)."""
     width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
     squares = np.zeros(hi - lo, np.float32)
     buffer = np.empty(max(width, hi - lo), np.float32)
@@ -241,11 +254,18 @@ def store_gradients(
 
 @jit(fastmath=REASSOCIATE)
 def squared_norm(
-    lo: Any, hi: Any, gram_x_bb: Any, gram_error_bb: Any, x_qbw: Any, error_qbw: Any, entries: Any, aux: Any,
+    lo: Any,
+    hi: Any,
+    gram_x_bb: Any,
+    gram_error_bb: Any,
+    x_qbw: Any,
+    error_qbw: Any,
+    entries: Any,
+    aux: Any,
     scale: Any,
-) -> Any:  # fmt: skip
-    """The same sum of squares without the gradients: ‖Σ a_b x_b‖² = Σ a_b a_c ⟨x_b, x_c⟩, of which the decoder's loses
-    its part along the row; AuxK's rows are there, and their products with a latent's own entries are added."""
+) -> Any:
+    """The same sum of squares without the gradients: ‖Σ a_b x_b‖² = Σ a_b a_c ⟨x_b, x_c⟩, of which the decoder's
+    loses its part along the row; AuxK's rows are there, and their products with a latent's own entries are added."""
     starts, rows_e, values_e, pull_e = entries.starts, entries.rows, entries.values, entries.pulls
     width, d, total = x_qbw.shape[2], aux.encoder.shape[1], 0.0
     for j in range(lo, hi):
