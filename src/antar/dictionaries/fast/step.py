@@ -216,8 +216,9 @@ class FusedStep:
 
         def texts(span: tuple[int, int]) -> None:
             part = slice(*span)
-            gram_bb[part] = sum((block[part] @ block.T).float() for block in rows_qbw).numpy()  # pyright:
-            ignore[reportAttributeAccessIssue]  (there is at least one block)
+            gram_bb[part] = 0
+            for block in rows_qbw:
+                gram_bb[part] += (block[part] @ block.T).float().numpy()
 
         self.team.run(texts, at.texts)
         return gram_bb
