@@ -28,6 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "dead_rule": "published",
         "reset_every_steps": 3000,
         "decoder_init": "xavier",
+        "pre_bias": "zero",
         "warmup_share": 1.0,
         "train_on": "cultural",
         "validate_on": "control",
@@ -88,6 +89,9 @@ class DictionaryConfig(Config):
     normalise: bool = True
     """Centre the inputs on the training split's mean and scale them to unit mean square on it. Both are folded
     back into the weights, so that a dictionary always takes and gives raw activations."""
+    pre_bias: Literal["mean", "geometric_median", "zero"] = "mean"
+    """Where the decoder bias starts, among the inputs as training sees them. With `normalise` the mean is zero, so
+    that `mean` and `zero` (`published`) are one; `geometric_median` is moved less by texts of outlying norm."""
     train_on: Literal["cultural", "all"] = "all"
     """Texts that dictionaries are trained on: the cultural corpus (`published`) or it and the controls (`antar`)."""
     validate_on: Literal["val", "control"] = "val"

@@ -30,6 +30,7 @@ from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.loss import forward, gradients
+from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.topk import TopK
 from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
 
@@ -128,6 +129,7 @@ class Training:
         self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
         self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * self.steps_per_epoch * cfg.max_epochs))
         self.weights = initial_weights(cfg, train_nd.shape[1], seed).map(lambda tensor: tensor.to(self.device))
+        self.weights.decoder_bias_d.copy_(first_bias(self.train_nd, cfg, seed))
         self.best = self.weights.clone()
         # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
         self.optimiser = torch.optim.AdamW(
