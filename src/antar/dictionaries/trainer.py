@@ -31,6 +31,7 @@ from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scal
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.loss import forward, gradients
 from antar.dictionaries.prebias import first_bias
+from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.topk import TopK
 from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
 
@@ -127,13 +128,18 @@ class Training:
         self.val_nd = scaling.apply(val_nd, self.device)
         self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
         self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
-        self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * self.steps_per_epoch * cfg.max_epochs))
+        self.planned = self.steps_per_epoch * cfg.max_epochs
         self.weights = initial_weights(cfg, train_nd.shape[1], seed).map(lambda tensor: tensor.to(self.device))
         self.weights.decoder_bias_d.copy_(first_bias(self.train_nd, cfg, seed))
         self.best = self.weights.clone()
         # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
         self.optimiser = torch.optim.AdamW(
-            list(self.weights.tensors()), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+            list(self.weights.tensors()),
+            lr=cfg.lr,
+            betas=cfg.betas,
+            eps=cfg.eps,
+            weight_decay=cfg.weight_decay,  # 0 for `adam`, which AdamW then is
+            fused=True,
         )
         self.dead = DeadTracker(cfg, self.steps_per_epoch, self.device)
         self.at = Counters()
@@ -144,11 +150,11 @@ class Training:
         self._warn_of_a_long_window()
 
     def _warn_of_a_long_window(self) -> None:
-        planned = self.steps_per_epoch * self.cfg.max_epochs
-        if self.cfg.dead_rule == "published" and self.dead.window_steps > planned:
+        if self.dead.window_steps > self.planned:
+            field = "dead_window_epochs" if self.cfg.dead_rule == "epoch" else "dead_window_steps"
             warnings.warn(
-                f"the dead window of {self.dead.window_steps} steps is longer than the whole training ({planned} "
-                "steps), so no latent is ever called dead; use dead_rule: epoch, or a smaller dead_window_steps",
+                f"the dead window of {self.dead.window_steps} steps is longer than the whole training "
+                f"({self.planned} steps), so no latent is ever called dead; lower {field}, or use dead_rule: epoch",
                 AntarWarning,
                 stacklevel=2,
             )
@@ -182,7 +188,7 @@ class Training:
         if self.cfg.clip:
             torch.nn.utils.clip_grad_norm_(self.weights.tensors(), self.cfg.clip)
         self.at.step += 1
-        self.optimiser.param_groups[0]["lr"] = self.cfg.lr * min(1.0, self.at.step / max(1, self.warmup))
+        self.optimiser.param_groups[0]["lr"] = learning_rate(self.cfg, self.at.step, self.planned)
         self.optimiser.step()
         unit_rows_(decoder_nd)
         self.dead.count(out.indices_bk, out.values_bk)
@@ -218,7 +224,7 @@ class Training:
             "step": self.at.step,
             "train_mse": raw * float(self._errors) / self._steps_summed,
             "val_mse": raw * val,
-            "val_fvu": val / self.val_variance if self.val_variance > NO_VARIANCE else None,
+            "val_fvu": self._fvu(val),
             "live_share": self.live_share,
             "dead": int(self.dead.dead_n.sum()),
             "resets": self.at.resets,
@@ -228,6 +234,10 @@ class Training:
         self._steps_summed = 0
         self.history.append(row)
         return row
+
+    def _fvu(self, val: float) -> float | None:
+        """Training stops by it: the variance of one validation split is one number, so FVU and error order alike."""
+        return val / self.val_variance if self.val_variance > NO_VARIANCE else None
 
     def moments(self) -> tuple[Weights, Weights]:
         """Adam's first and second moments; there are some after the first step."""
@@ -280,10 +290,11 @@ class Training:
             "best_epoch": self.at.best_epoch,
             "stopped_early": self.at.epoch < self.cfg.max_epochs,
             "best_val_mse": self.scaling.scale**2 * self.at.best_val,
+            "best_val_fvu": self._fvu(self.at.best_val),
             "live_share": last["live_share"],
             "dead": last["dead"],
             "resets": self.at.resets,
-            "warmup_steps": self.warmup,
+            "warmup_steps": warmup_steps(self.cfg, self.planned),
             "dead_window_steps": self.dead.window_steps,
         }
         return TrainedDictionary(dictionary, history, facts)
