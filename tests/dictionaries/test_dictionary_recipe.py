@@ -13,8 +13,9 @@ import torch
 from pydantic import ValidationError
 from scipy.optimize import minimize
 
-from antar.core.errors import AntarWarning
-from antar.dictionaries import DictionaryConfig, TopK, preset, train_dictionary
+from antar.core.errors import AntarWarning, UserError
+from antar.core.machine import cpu_flags
+from antar.dictionaries import DictionaryConfig, TopK, compute, evaluate, preset, train_dictionary
 from antar.dictionaries import trainer as trainer_module
 from antar.dictionaries.data import epoch_batches, fit_scaling
 from antar.dictionaries.dead import DeadTracker
@@ -250,6 +251,7 @@ KNOBS: dict[str, dict[str, Any]] = {
     "adam and decay": {"optimiser": "adam", "betas": (0.8, 0.99), "decay": "cosine", "decay_share": 0.7},
     "a window that ends within epochs": {"dead_window_epochs": 1.4, "decay": "linear"},
     "geometric median": {"pre_bias": "geometric_median", "normalise": False, "eps": 1e-6},
+    "bf16": {"compute": "bf16"},
 }
 
 
@@ -269,3 +271,81 @@ def test_a_killed_training_goes_on_to_the_same_bits_under_each_knob(
     assert ran[0] == 6
     assert same_bits(whole.dictionary, resumed.dictionary)
     assert whole.history.equals(resumed.history) and whole.facts == resumed.facts
+
+
+# --- precision and path ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _speaks_again() -> Iterator[None]:
+    compute._say_fp32.cache_clear()
+    yield
+    compute._say_fp32.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("asked", "n_latents", "cpu_has", "expected"),
+    [
+        ("auto", 2**11, True, "bf16"),
+        ("auto", 2**11 - 1, True, "fp32"),  # too small to gain
+        ("auto", 2**11, False, "fp32"),
+        ("bf16", 64, False, "bf16"),  # as asked
+        ("fp32", 2**11, True, "fp32"),
+    ],
+)
+@pytest.mark.usefixtures("_speaks_again")
+def test_auto_takes_bf16_where_the_cpu_has_it_and_the_dictionary_is_large(
+    asked: Any, n_latents: int, cpu_has: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compute, "cpu_has_bf16", lambda: cpu_has)
+    cfg = small(compute=asked, n_latents=n_latents)
+    assert compute.precision_of(cfg, 2**9, torch.device("cpu")) == expected
+
+
+@pytest.mark.usefixtures("_speaks_again")
+def test_a_cpu_without_bf16_is_said_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(compute, "cpu_has_bf16", lambda: False)
+    for _ in range(3):
+        compute.precision_of(small(n_latents=2**11), 2**9, torch.device("cpu"))
+    assert capsys.readouterr().err.count("trained in fp32") == 1
+
+
+def test_flags_are_read_where_the_system_tells_them(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor: 0\nflags\t\t: fpu avx2 avx512_bf16\nbugs: none\n", encoding="utf-8")
+    assert cpu_flags(path) == {"fpu", "avx2", "avx512_bf16"}
+    path.write_text("processor: 0\nFeatures: asimd bf16\n", encoding="utf-8")
+    assert cpu_flags(path) == cpu_flags(tmp_path / "absent") == frozenset()
+
+
+def test_a_product_in_bf16_is_rounded_and_no_more() -> None:
+    generator = torch.Generator().manual_seed(0)
+    left_bd, rows_nd = torch.randn(16, 200, generator=generator), torch.randn(50, 200, generator=generator)
+    exact_bn = left_bd.double() @ rows_nd.double().T
+    scale_bn = left_bd.norm(dim=1, keepdim=True) @ rows_nd.norm(dim=1, keepdim=True).T
+    found_bn = compute.times_rows(left_bd, rows_nd, "bf16")
+    assert found_bn.dtype == torch.bfloat16
+    error_bn = (found_bn.double() - exact_bn).abs()
+    assert float(error_bn.max()) > 1e-4
+    assert bool((error_bn <= 2**-8 * (exact_bn.abs() + scale_bn)).all())
+    assert torch.equal(compute.times_rows(left_bd, rows_nd, "fp32"), left_bd @ rows_nd.T)
+
+
+def test_bf16_trains_as_well_and_is_measured_as_it_will_be_used() -> None:
+    acts_nd = acts(900)
+    run: dict[str, Any] = {"seed": 0, "checkpoint": None, "title": "test"}
+    full, rounded = (
+        train_dictionary(acts_nd[200:], acts_nd[:200], small(compute=name), **run) for name in ("fp32", "bf16")
+    )
+    assert (full.facts["compute"], rounded.facts["compute"]) == ("fp32", "bf16")
+    assert not same_bits(full.dictionary, rounded.dictionary)
+    assert rounded.facts["best_val_fvu"] == pytest.approx(full.facts["best_val_fvu"], rel=0.03)
+    part = evaluate(rounded.dictionary, acts_nd, {"val": np.arange(200)})["parts"]["val"]
+    assert rounded.facts["best_val_fvu"] == pytest.approx(part["fvu"], rel=1e-4)  # fp32, as it encodes
+    assert same_bits(full.dictionary, train_dictionary(acts_nd[200:], acts_nd[:200], small(), **run).dictionary)
+
+
+def test_a_path_that_is_not_there_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"dictionaries\.path: expected auto or torch, found fused"):
+        train(small(path="fused"))
+    assert train(small(path="torch", max_epochs=1)).facts["path"] == "torch"

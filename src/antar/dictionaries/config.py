@@ -116,6 +116,12 @@ class DictionaryConfig(Config):
     """Replicas on document folds, for criterion 7 (stability): none, or at least two."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs. `auto` takes a CUDA device where there is one."""
+    path: Literal["auto", "fused", "torch"] = "auto"
+    """The step that trains: compiled kernels for the CPU (`fused`) or tuned torch (`torch`). `auto` takes the
+    fastest that this machine has."""
+    compute: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of a step's dense products; weights, sums and optimiser are fp32 either way. `auto` takes bf16 where
+    the hardware has it and the dictionary is large enough (2²⁰ weights a matrix) to gain by it."""
     threads: int | None = Field(None, ge=1)
     """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
 

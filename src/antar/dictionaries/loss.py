@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antar.dictionaries.auxk import AuxK, add_auxk_gradients_, auxk_term
+from antar.dictionaries.compute import Precision, times_rows
 from antar.dictionaries.weights import Weights
 
 
@@ -77,20 +78,23 @@ class ByLatent:
         )
 
 
-def forward(weights: Weights, x_bd: Tensor, k: int) -> Forward:
+def forward(weights: Weights, x_bd: Tensor, k: int, precision: Precision = "fp32") -> Forward:
     centred_bd = x_bd - weights.decoder_bias_d
-    pre_bn = torch.addmm(weights.encoder_bias_n, centred_bd, weights.encoder_nd.T)
+    if precision == "fp32":
+        pre_bn = torch.addmm(weights.encoder_bias_n, centred_bd, weights.encoder_nd.T)
+    else:
+        pre_bn = times_rows(centred_bd, weights.encoder_nd, precision) + weights.encoder_bias_n  # fp32 again
     indices_bk, values_bk = select(pre_bn, k)
     reconstruction_bd = decode_sparse(indices_bk, values_bk, weights.decoder_nd) + weights.decoder_bias_d
     return Forward(centred_bd, pre_bn, indices_bk, values_bk, reconstruction_bd)
 
 
-def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None) -> Step:
+def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None, precision: Precision = "fp32") -> Step:
     """Gradients of mean((x − x̂)²) + α · AuxK with respect to all four parameters."""
-    out = forward(weights, x_bd, k)
+    out = forward(weights, x_bd, k, precision)
     residual_bd = x_bd - out.reconstruction_bd
     pull_bd = residual_bd * (-2.0 / residual_bd.numel())  # ∂ mean((x − x̂)²) / ∂ x̂
-    result = _through_codes(weights, out.centred_bd, out.indices_bk, out.values_bk, pull_bd)
+    result = _through_codes(weights, out.centred_bd, out.indices_bk, out.values_bk, pull_bd, precision)
     result.decoder_bias_d.add_(pull_bd.sum(0))
     term = None if aux is None else auxk_term(aux, out.pre_bn, residual_bd, weights.decoder_nd)
     if aux is not None and term is not None:
@@ -99,11 +103,17 @@ def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None) -> Step:
 
 
 def _through_codes(
-    weights: Weights, centred_bd: Tensor, indices_bk: Tensor, values_bk: Tensor, pull_bd: Tensor
+    weights: Weights,
+    centred_bd: Tensor,
+    indices_bk: Tensor,
+    values_bk: Tensor,
+    pull_bd: Tensor,
+    precision: Precision,
 ) -> Weights:
     """Gradients of a loss whose derivative with respect to W_decᵀ z is `pull_bd`."""
     # ReLU and TopK pass a gradient only where a latent fired.
-    code_pull_bk = (pull_bd @ weights.decoder_nd.T).gather(1, indices_bk) * (values_bk > 0)
+    pulls_bn = times_rows(pull_bd, weights.decoder_nd, precision)
+    code_pull_bk = pulls_bn.gather(1, indices_bk).to(values_bk.dtype) * (values_bk > 0)
     by_latent = ByLatent.of(indices_bk, len(weights.encoder_nd))
     bias_pull_n = by_latent.sum(code_pull_bk, centred_bd.new_ones(len(centred_bd), 1)).squeeze(1)
     return Weights(

@@ -26,6 +26,7 @@ from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.compute import Precision, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
@@ -123,7 +124,8 @@ class Training:
         self, train_nd: np.ndarray, val_nd: np.ndarray, scaling: Scaling, cfg: DictionaryConfig, seed: int
     ) -> None:
         self.cfg, self.seed, self.scaling = cfg, seed, scaling
-        self.device = _device(cfg)
+        self.device, self.path = _device(cfg), path_of(cfg)
+        self.precision: Precision = precision_of(cfg, train_nd.shape[1], self.device)
         self.train_nd = scaling.apply(train_nd, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
         self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
@@ -177,7 +179,7 @@ class Training:
     @torch.no_grad()
     def step(self, x_bd: Tensor) -> None:
         """One optimiser step. No host sync."""
-        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux)
+        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux, self.precision)
         self._errors += out.mse
         self._steps_summed += 1
         # A step along a unit row only changes its length, which is fixed: take that part out (Bricken et al. 2023).
@@ -296,6 +298,8 @@ class Training:
             "resets": self.at.resets,
             "warmup_steps": warmup_steps(self.cfg, self.planned),
             "dead_window_steps": self.dead.window_steps,
+            "path": self.path,
+            "compute": self.precision,
         }
         return TrainedDictionary(dictionary, history, facts)
 
@@ -362,6 +366,8 @@ def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig
             "shapes": [list(train_nd.shape), list(val_nd.shape)],
             "config": cfg.training_fields(),
             "seed": seed,
+            # What `auto` comes to here: a checkpoint from another machine may have been made in another way.
+            "arithmetic": [path_of(cfg), precision_of(cfg, train_nd.shape[1], _device(cfg)), _device(cfg).type],
             "threads": cfg.threads or torch.get_num_threads(),
             "torch": torch.__version__,
             "code": code_version("dictionaries"),
