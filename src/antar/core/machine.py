@@ -11,6 +11,8 @@ from typing import Any
 PACKAGES = ("antar", "torch", "transformers", "datasets", "tokenizers", "safetensors", "numpy", "scipy",
             "scikit-learn", "polars", "numba")  # fmt: skip
 
+CPUINFO = Path("/proc/cpuinfo")
+
 
 def package_versions() -> dict[str, str]:
     found: dict[str, str] = {}
@@ -36,9 +38,23 @@ def machine_facts() -> dict[str, Any]:
     }
 
 
+def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
+    """The instruction sets that the CPU says it has; none where the system does not say."""
+    try:
+        lines = cpuinfo.read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return next((frozenset(line.split(":", 1)[1].split()) for line in lines if line.startswith("flags")), frozenset())
+
+
+def cpu_has_bf16() -> bool:
+    """Whether products of bf16 numbers are instructions of this CPU, rather than conversions around fp32 ones."""
+    return bool(cpu_flags() & {"avx512_bf16", "amx_bf16"})
+
+
 def _cpu_model() -> str:
     try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
+        for line in CPUINFO.read_text().splitlines():
             if line.startswith("model name"):
                 return line.split(":", 1)[1].strip()
     except OSError:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,7 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
         "dead_rule": "published",
         "reset_every_steps": 3000,
         "decoder_init": "xavier",
+        "pre_bias": "zero",
         "warmup_share": 1.0,
         "train_on": "cultural",
         "validate_on": "control",
@@ -51,16 +52,26 @@ class DictionaryConfig(Config):
     residual shrinks. `published` takes the plain mean square."""
     k_aux: int = Field(512, ge=1)
     """Dead latents that model the residual of one text; all of them where fewer are dead."""
+    optimiser: Literal["adamw", "adam"] = "adamw"
+    """`adam` is AdamW without the weight decay, which must be 0 then (and is, where it is not set)."""
     lr: float = Field(1e-4, gt=0)
-    """AdamW's learning rate after the warm-up. A training of a few hundred steps needs more than 1e-4 (about 3e-3
+    """The learning rate after the warm-up. A training of a few hundred steps needs more than 1e-4 (about 3e-3
     for 256 latents); much more, and latents die where AuxK does not reach them (no text gives them a positive
     pre-activation)."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """Adam's decay rates of the two moments."""
+    eps: float = Field(1e-8, gt=0)
+    """Adam's epsilon, added to the root of the second moment."""
     weight_decay: float = Field(0.01, ge=0)
     """AdamW's decoupled weight decay. Decoder rows are brought back to unit length, so it acts on the rest."""
     warmup_steps: int = Field(1000, ge=0)
     """Steps over which the learning rate rises linearly from zero."""
     warmup_share: float = Field(0.1, gt=0, le=1)
     """The warm-up takes at most this share of the planned steps, so that short trainings have one that ends."""
+    decay: Literal["none", "linear", "cosine"] = "none"
+    """How the learning rate falls to zero at the end of the planned steps. Early stopping may come before."""
+    decay_share: float = Field(0.2, gt=0, le=1)
+    """Share of the planned steps, the last ones, over which `decay` acts."""
     clip: float = Field(1.0, ge=0)
     """Gradients are scaled down to this global norm. 0 turns clipping off."""
     batch: int = Field(256, ge=1)
@@ -74,8 +85,11 @@ class DictionaryConfig(Config):
     min_delta: float = Field(1e-3, ge=0, lt=1)
     """An improvement lowers the best validation error by more than this share of it."""
     dead_rule: Literal["epoch", "published"] = "epoch"
-    """`epoch`: dead is what fired on no text of a whole epoch, until it fires again. `published`: what fired on
-    less than `dead_share` of the texts of the last `dead_window_steps` steps."""
+    """`epoch`: dead is what fired on no text of `dead_window_epochs`, until it fires again. `published`: what fired
+    on less than `dead_share` of the texts of the last `dead_window_steps` steps."""
+    dead_window_epochs: float = Field(1.0, ge=1)
+    """Window of the `epoch` dead rule: each text is seen once in an epoch, so a shorter one would call a latent dead
+    whose texts had not come yet."""
     dead_window_steps: int = Field(1000, ge=1)
     """Window of the `published` dead rule."""
     dead_share: float = Field(0.001, gt=0, lt=1)
@@ -88,6 +102,9 @@ class DictionaryConfig(Config):
     normalise: bool = True
     """Centre the inputs on the training split's mean and scale them to unit mean square on it. Both are folded
     back into the weights, so that a dictionary always takes and gives raw activations."""
+    pre_bias: Literal["mean", "geometric_median", "zero"] = "mean"
+    """Where the decoder bias starts, among the inputs as training sees them. With `normalise` the mean is zero, so
+    that `mean` and `zero` (`published`) are one; `geometric_median` is moved less by texts of outlying norm."""
     train_on: Literal["cultural", "all"] = "all"
     """Texts that dictionaries are trained on: the cultural corpus (`published`) or it and the controls (`antar`)."""
     validate_on: Literal["val", "control"] = "val"
@@ -99,6 +116,12 @@ class DictionaryConfig(Config):
     """Replicas on document folds, for criterion 7 (stability): none, or at least two."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where training runs. `auto` takes a CUDA device where there is one."""
+    path: Literal["auto", "fused", "torch"] = "auto"
+    """The step that trains: compiled kernels for the CPU (`fused`) or tuned torch (`torch`). `auto` takes the
+    fastest that this machine has."""
+    compute: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of a step's dense products; weights, sums and optimiser are fp32 either way. `auto` takes bf16 where
+    the hardware has it and the dictionary is large enough (2²⁰ weights a matrix) to gain by it."""
     threads: int | None = Field(None, ge=1)
     """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
 
@@ -107,12 +130,15 @@ class DictionaryConfig(Config):
     def _fill_from_preset(cls, given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {**PRESETS.get(given.get("preset", "antar"), {}), **given}
+        adam = {"weight_decay": 0.0} if given.get("optimiser") == "adam" else {}
+        return {**PRESETS.get(given.get("preset", "antar"), {}), **adam, **given}
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.k > self.n_latents:
             raise ValueError(f"k: expected at most n_latents = {self.n_latents}, found {self.k}")
+        if self.optimiser == "adam" and self.weight_decay:
+            raise ValueError(f"weight_decay: expected 0 with optimiser adam, found {self.weight_decay:g}; use adamw")
         if self.folds == 1:
             raise ValueError("folds: expected 0 or at least 2, found 1")
         return self

@@ -6,6 +6,8 @@ waits for the device.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,13 +19,15 @@ from antar.dictionaries.weights import Weights, draw_decoder_rows
 class DeadTracker:
     """Counts firings over a window of steps and says which latents are dead.
 
-    Under the `epoch` rule the window is one epoch, whatever the size of the data, and a latent that fires again is
-    alive at once. Under `published` it is `dead_window_steps` steps, and the verdict stands until the next window.
+    Under the `epoch` rule the window is `dead_window_epochs`, whatever the size of the data, and a latent that fires
+    again is alive at once. Under `published` it is `dead_window_steps` steps, and the verdict stands until the next
+    window.
     """
 
     def __init__(self, cfg: DictionaryConfig, steps_per_epoch: int, device: torch.device) -> None:
         self._cfg = cfg
-        self.window_steps = steps_per_epoch if cfg.dead_rule == "epoch" else cfg.dead_window_steps
+        epochs = math.ceil(cfg.dead_window_epochs * steps_per_epoch)
+        self.window_steps = epochs if cfg.dead_rule == "epoch" else cfg.dead_window_steps
         self.fired_window_n = torch.zeros(cfg.n_latents, dtype=torch.int32, device=device)
         self.fired_epoch_n = torch.zeros_like(self.fired_window_n)
         self.rows_in_window = 0

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from antar.dictionaries.auxk import AuxK, add_auxk_gradients_, auxk_term
+from antar.dictionaries.compute import Precision, times_rows
 from antar.dictionaries.weights import Weights
 
 
@@ -130,24 +131,35 @@ class ByLatent:
         )
 
 
-def pre_activations(weights: Weights, x_bd: Tensor) -> tuple[Tensor, Tensor]:
+def pre_activations(weights: Weights, x_bd: Tensor, precision: Precision = "fp32") -> tuple[Tensor, Tensor]:
     """(x − b_dec `[batch, d_model]`, W_enc (x − b_dec) + b_enc `[batch, n_latents]`)."""
     centred_bd = x_bd - weights.decoder_bias_d
-    return centred_bd, torch.addmm(weights.encoder_bias_n, centred_bd, weights.encoder_nd.T)
+    if precision == "fp32":
+        return centred_bd, torch.addmm(weights.encoder_bias_n, centred_bd, weights.encoder_nd.T)
+    return centred_bd, times_rows(centred_bd, weights.encoder_nd, precision) + weights.encoder_bias_n  # fp32 again
 
 
-def forward(weights: Weights, x_bd: Tensor, k: int, choose: Select = select_by_text) -> Forward:
-    centred_bd, pre_bn = pre_activations(weights, x_bd)
+def forward(
+    weights: Weights, x_bd: Tensor, k: int, choose: Select = select_by_text, precision: Precision = "fp32"
+) -> Forward:
+    centred_bd, pre_bn = pre_activations(weights, x_bd, precision)
     entries = choose(pre_bn, k)
     return Forward(centred_bd, pre_bn, entries, entries.decode(weights.decoder_nd) + weights.decoder_bias_d)
 
 
-def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None, choose: Select = select_by_text) -> Step:
+def gradients(
+    weights: Weights,
+    x_bd: Tensor,
+    k: int,
+    aux: AuxK | None,
+    choose: Select = select_by_text,
+    precision: Precision = "fp32",
+) -> Step:
     """Gradients of mean((x − x̂)²) + α · AuxK with respect to all four parameters."""
-    out = forward(weights, x_bd, k, choose)
+    out = forward(weights, x_bd, k, choose, precision)
     residual_bd = x_bd - out.reconstruction_bd
     pull_bd = residual_bd * (-2.0 / residual_bd.numel())  # ∂ mean((x − x̂)²) / ∂ x̂
-    result = _through_codes(weights, out.centred_bd, out.entries, pull_bd)
+    result = _through_codes(weights, out.centred_bd, out.entries, pull_bd, precision)
     result.decoder_bias_d.add_(pull_bd.sum(0))
     term = None if aux is None else auxk_term(aux, out.pre_bn, residual_bd, weights.decoder_nd)
     if aux is not None and term is not None:
@@ -155,10 +167,13 @@ def gradients(weights: Weights, x_bd: Tensor, k: int, aux: AuxK | None, choose: 
     return Step(result, residual_bd.square().mean(), out.indices_bk, out.values_bk)
 
 
-def _through_codes(weights: Weights, centred_bd: Tensor, entries: Entries, pull_bd: Tensor) -> Weights:
+def _through_codes(
+    weights: Weights, centred_bd: Tensor, entries: Entries, pull_bd: Tensor, precision: Precision
+) -> Weights:
     """Gradients of a loss whose derivative with respect to W_decᵀ z is `pull_bd`."""
     # ReLU and the selection pass a gradient only where a latent fired.
-    code_pull_bk = entries.of_dense(pull_bd @ weights.decoder_nd.T) * (entries.values_bk > 0)
+    pulls_bk = entries.of_dense(times_rows(pull_bd, weights.decoder_nd, precision))
+    code_pull_bk = pulls_bk.to(entries.values_bk.dtype) * (entries.values_bk > 0)
     by_latent = ByLatent.of(entries.indices_bk, len(weights.encoder_nd), entries.texts_e)
     bias_pull_n = by_latent.sum(code_pull_bk, centred_bd.new_ones(len(centred_bd), 1)).squeeze(1)
     return Weights(

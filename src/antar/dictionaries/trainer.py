@@ -28,11 +28,14 @@ from antar.core.progress import progress
 from antar.core.seeds import torch_rng
 from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.compute import Precision, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.kinds import BASELINES, LEARNERS, Learner, learner_of
 from antar.dictionaries.loss import gradients
+from antar.dictionaries.prebias import first_bias
+from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
 from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
 
@@ -116,18 +119,25 @@ class Training:
         learner: Learner = LEARNERS["topk"],
     ) -> None:
         self.cfg, self.seed, self.scaling, self.learner = cfg, seed, scaling, learner
-        self.device = _device(cfg)
+        self.device, self.path = _device(cfg), path_of(cfg)
+        self.precision: Precision = precision_of(cfg, train_nd.shape[1], self.device)
         self.train_nd = scaling.apply(train_nd, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
         self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
         self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
-        self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * self.steps_per_epoch * cfg.max_epochs))
+        self.planned = self.steps_per_epoch * cfg.max_epochs
         start = learner.start(train_nd.shape[1], lambda width: initial_weights(cfg, width, seed))
         self.weights = start.map(lambda tensor: tensor.to(self.device))
+        self.weights.decoder_bias_d.copy_(first_bias(self.train_nd, cfg, seed))
         self.best = self.weights.clone()
         # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
         self.optimiser = torch.optim.AdamW(
-            list(self.weights.tensors()), lr=cfg.lr, weight_decay=cfg.weight_decay, fused=True
+            list(self.weights.tensors()),
+            lr=cfg.lr,
+            betas=cfg.betas,
+            eps=cfg.eps,
+            weight_decay=cfg.weight_decay,  # 0 for `adam`, which AdamW then is
+            fused=True,
         )
         self.dead = DeadTracker(cfg, self.steps_per_epoch, self.device)
         self.at = Counters()
@@ -138,11 +148,11 @@ class Training:
         self._warn_of_a_long_window()
 
     def _warn_of_a_long_window(self) -> None:
-        planned = self.steps_per_epoch * self.cfg.max_epochs
-        if self.cfg.dead_rule == "published" and self.dead.window_steps > planned:
+        if self.dead.window_steps > self.planned:
+            field = "dead_window_epochs" if self.cfg.dead_rule == "epoch" else "dead_window_steps"
             warnings.warn(
-                f"the dead window of {self.dead.window_steps} steps is longer than the whole training ({planned} "
-                "steps), so no latent is ever called dead; use dead_rule: epoch, or a smaller dead_window_steps",
+                f"the dead window of {self.dead.window_steps} steps is longer than the whole training "
+                f"({self.planned} steps), so no latent is ever called dead; lower {field}, or use dead_rule: epoch",
                 AntarWarning,
                 stacklevel=2,
             )
@@ -165,7 +175,7 @@ class Training:
     @torch.no_grad()
     def step(self, x_bd: Tensor) -> None:
         """One optimiser step. No host sync."""
-        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux, self.learner.select)
+        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux, self.learner.select, self.precision)
         self._errors += out.mse
         self._steps_summed += 1
         # A step along a unit row only changes its length, which is fixed: take that part out (Bricken et al. 2023).
@@ -176,7 +186,7 @@ class Training:
         if self.cfg.clip:
             torch.nn.utils.clip_grad_norm_(self.weights.tensors(), self.cfg.clip)
         self.at.step += 1
-        self.optimiser.param_groups[0]["lr"] = self.cfg.lr * min(1.0, self.at.step / max(1, self.warmup))
+        self.optimiser.param_groups[0]["lr"] = learning_rate(self.cfg, self.at.step, self.planned)
         self.optimiser.step()
         unit_rows_(decoder_nd)
         self.dead.count(out.indices_bk, out.values_bk)
@@ -214,7 +224,7 @@ class Training:
             "step": self.at.step,
             "train_mse": raw * float(self._errors) / self._steps_summed,
             "val_mse": raw * val,
-            "val_fvu": val / self.val_variance if self.val_variance > NO_VARIANCE else None,
+            "val_fvu": self._fvu(val),
             "live_share": self.live_share,
             "dead": int(self.dead.dead_n.sum()),
             "resets": self.at.resets,
@@ -230,6 +240,10 @@ class Training:
         batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, 0, self.device)
         for rows in itertools.islice(batches, THRESHOLD_BATCHES):
             yield self.train_nd[rows]
+
+    def _fvu(self, val: float) -> float | None:
+        """Training stops by it: the variance of one validation split is one number, so FVU and error order alike."""
+        return val / self.val_variance if self.val_variance > NO_VARIANCE else None
 
     def moments(self) -> tuple[Weights, Weights]:
         """Adam's first and second moments; there are some after the first step."""
@@ -284,11 +298,14 @@ class Training:
             "best_epoch": self.at.best_epoch,
             "stopped_early": self.at.epoch < self.cfg.max_epochs,
             "best_val_mse": self.scaling.scale**2 * self.at.best_val,
+            "best_val_fvu": self._fvu(self.at.best_val),
             "live_share": last["live_share"],
             "dead": last["dead"],
             "resets": self.at.resets,
-            "warmup_steps": self.warmup,
+            "warmup_steps": warmup_steps(self.cfg, self.planned),
             "dead_window_steps": self.dead.window_steps,
+            "path": self.path,
+            "compute": self.precision,
         }
         return TrainedDictionary(dictionary, history, facts)
 
@@ -319,6 +336,8 @@ def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig
             "config": cfg.training_fields(),
             "seed": seed,
             "kind": kind,
+            # What `auto` comes to here: a checkpoint from another machine may have been made in another way.
+            "arithmetic": [path_of(cfg), precision_of(cfg, train_nd.shape[1], _device(cfg)), _device(cfg).type],
             "threads": cfg.threads or torch.get_num_threads(),
             "torch": torch.__version__,
             "code": code_version("dictionaries"),

@@ -1,0 +1,58 @@
+"""How the arithmetic of a training is done: which step, and the precision of its dense products.
+
+A step has two dense products, the pre-activations and the pull on the codes, and they are most of its arithmetic. In
+bf16 they take weights and inputs rounded to 8 bits of significand, whose products the hardware sums in fp32; what
+they give is rounded once more. Everything else stays fp32: the master weights, the sums over what fired, AuxK, Adam.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from antar.core.errors import UserError
+from antar.core.machine import cpu_has_bf16
+from antar.core.progress import say
+from antar.dictionaries.config import DictionaryConfig
+
+SMALLEST_FOR_BF16 = 2**20
+"""Weights of one matrix under which `auto` stays with fp32: there rounding costs as much as the product gains."""
+
+Precision = Literal["bf16", "fp32"]
+
+
+def precision_of(cfg: DictionaryConfig, d_model: int, device: torch.device) -> Precision:
+    """What `cfg.compute` comes to on `device`."""
+    if cfg.compute != "auto":
+        return cfg.compute
+    if d_model * cfg.n_latents < SMALLEST_FOR_BF16:
+        return "fp32"
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if not cpu_has_bf16():
+        _say_fp32()
+        return "fp32"
+    return "bf16"
+
+
+@cache
+def _say_fp32() -> None:
+    """Once a process."""
+    say("  this CPU has no bf16 instructions (avx512_bf16 or amx_bf16): dictionaries are trained in fp32")
+
+
+def path_of(cfg: DictionaryConfig) -> Literal["torch"]:
+    """What `cfg.path` comes to."""
+    if cfg.path == "fused":
+        raise UserError("dictionaries.path: expected auto or torch, found fused, which this antar does not have")
+    return "torch"
+
+
+def times_rows(left_bd: Tensor, rows_nd: Tensor, precision: Precision) -> Tensor:
+    """`[b, n]`: left_bd · rows_ndᵀ. In bf16 it stays bf16, for the reader of its few entries to widen."""
+    if precision == "fp32":
+        return left_bd @ rows_nd.T
+    return left_bd.to(torch.bfloat16) @ rows_nd.to(torch.bfloat16).T
