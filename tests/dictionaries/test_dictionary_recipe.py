@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from antar.core.errors import AntarWarning, UserError
 from antar.core.machine import cpu_flags
 from antar.dictionaries import DictionaryConfig, TopK, compute, evaluate, preset, train_dictionary
+from antar.dictionaries import compute as compute_module
 from antar.dictionaries import trainer as trainer_module
 from antar.dictionaries.data import epoch_batches, fit_scaling
 from antar.dictionaries.dead import DeadTracker
@@ -138,12 +139,12 @@ def test_a_decay_that_starts_within_the_warm_up_acts_on_what_the_warm_up_gives()
 
 
 def test_training_takes_the_rate_of_its_own_planned_steps() -> None:
-    training = training_of(acts(128), max_epochs=5, decay="linear", decay_share=0.5, warmup_steps=1)
+    training = training_of(acts(128), max_epochs=5, decay="linear", decay_share=0.5, warmup_steps=1, path="torch")
     assert training.planned == 10
     found = []
     for _ in range(10):
         training.step(training.train_nd[:64])
-        found.append(training.optimiser.param_groups[0]["lr"] / 5e-3)
+        found.append(training.stepper.optimiser.param_groups[0]["lr"] / 5e-3)
     assert found == pytest.approx([1, 1, 1, 1, 1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
 
 
@@ -345,7 +346,9 @@ def test_bf16_trains_as_well_and_is_measured_as_it_will_be_used() -> None:
     assert same_bits(full.dictionary, train_dictionary(acts_nd[200:], acts_nd[:200], small(), **run).dictionary)
 
 
-def test_a_path_that_is_not_there_is_one_line() -> None:
-    with pytest.raises(UserError, match=r"dictionaries\.path: expected auto or torch, found fused"):
+def test_a_path_that_is_not_there_is_one_line_and_auto_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compute_module, "have_numba", lambda: False)
+    with pytest.raises(UserError, match=r"dictionaries\.path: fused needs a CPU and numba, found no numba"):
         train(small(path="fused"))
+    assert train(small(path="auto", max_epochs=1)).facts["path"] == "torch"
     assert train(small(path="torch", max_epochs=1)).facts["path"] == "torch"

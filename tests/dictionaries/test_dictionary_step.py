@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 import torch
 
+from antar.core.jit import have_numba
 from antar.dictionaries import preset
-from antar.dictionaries import trainer as trainer_module
+from antar.dictionaries import steps as steps_module
 from antar.dictionaries.data import fit_scaling
 from antar.dictionaries.loss import Step
 from antar.dictionaries.schedule import learning_rate
 from antar.dictionaries.trainer import Training
+from antar.dictionaries.weights import NAMES
 
 sys.path.insert(0, str(Path(__file__).parent))
 from step_twin import Twin
 
+needs_numba = pytest.mark.skipif(not have_numba(), reason="the extra [fast] (numba) is not installed")
 D, N, BATCH = 24, 64, 32
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it comes": {},
@@ -56,11 +59,22 @@ def training_of(**options: Any) -> Training:
         acts_nd.astype(np.float32), cfg.normalise), cfg, 0)  # fmt: skip
 
 
+def selected(training: Training) -> torch.Tensor:
+    """int64 `[batch, k]`: the latents that the compiled step took for each text of its last batch."""
+    at = training.stepper._fused._buffers[BATCH]
+    indices_bk = torch.zeros(BATCH, training.cfg.k, dtype=torch.int64)
+    for b, (begin, size) in enumerate(zip(at.begins_b, at.sizes_b, strict=True)):
+        # Where fewer are positive the rest is filled with one that counts already.
+        own = torch.from_numpy(at.indices_e[begin : begin + max(size, 1)].astype(np.int64))
+        indices_bk[b] = own[torch.arange(training.cfg.k).clamp(max=len(own) - 1)]
+    return indices_bk
+
+
 def assert_moments_follow_the_twin(training: Training, monkeypatch: pytest.MonkeyPatch, tolerance: float) -> None:
     """Ten steps beside the twin, from a time when some latents are dead."""
     taken: list[Step] = []
-    real = trainer_module.gradients
-    monkeypatch.setattr(trainer_module, "gradients", lambda *a, **k: taken.append(real(*a, **k)) or taken[-1])
+    real = steps_module.gradients
+    monkeypatch.setattr(steps_module, "gradients", lambda *a, **k: taken.append(real(*a, **k)) or taken[-1])
     training.run_epoch()
     twin = Twin(training.cfg, training.weights)
     for mine, theirs in zip(training.moments(), (twin.first, twin.second), strict=True):
@@ -73,44 +87,51 @@ def assert_moments_follow_the_twin(training: Training, monkeypatch: pytest.Monke
         dead_seen += len(asleep)
         training.step(x_bd)
         lr = learning_rate(training.cfg, training.at.step, training.planned)
-        twin.take(x_bd, taken[-1].indices_bk, asleep, lr)
+        twin.take(x_bd, taken[-1].indices_bk if taken else selected(training), asleep, lr)
         training.dead.end_of_step(training.at.step)
         for name, mine, theirs in zip(
             ("first", "second"), training.moments(), (twin.first, twin.second), strict=True
         ):
-            for part, m, t in zip(trainer_module.NAMES, mine.tensors(), theirs.tensors(), strict=True):
+            for part, m, t in zip(NAMES, mine.tensors(), theirs.tensors(), strict=True):
                 assert float((m - t).norm()) <= tolerance * float(t.norm()), f"step {number}, {name} of {part}"
         for mine, theirs in zip(training.weights.tensors(), twin.weights.tensors(), strict=True):
             assert float((mine - theirs).norm()) <= tolerance * float(theirs.norm())
     assert dead_seen > 0
 
 
+both_paths = pytest.mark.parametrize("path", ["torch", pytest.param("fused", marks=needs_numba)])
+
+
+@both_paths
 @pytest.mark.parametrize("option", ["as it comes", "published", "not clipped"])
 def test_in_bf16_the_moments_follow_the_fp64_twin_as_far_as_its_significand_goes(
-    option: str, monkeypatch: pytest.MonkeyPatch
+    option: str, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given the same selected latents. bf16 has 8 bits of significand; fp32 would be 50 times nearer."""
-    training = training_of(compute="bf16", **OPTIONS[option])
-    assert training.precision == "bf16"
+    training = training_of(compute="bf16", path=path, **OPTIONS[option])
+    assert training.precision == "bf16" and training.path == path
     assert all(tensor.dtype == torch.float32 for tensor in training.weights.tensors())
     assert_moments_follow_the_twin(training, monkeypatch, BF16)
 
 
+@both_paths
 @pytest.mark.parametrize("option", OPTIONS)
-def test_the_moments_of_a_whole_step_follow_the_naive_twin(option: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_moments_follow_the_twin(training_of(**OPTIONS[option]), monkeypatch, FP32)
+def test_the_moments_of_a_whole_step_follow_the_naive_twin(
+    option: str, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert_moments_follow_the_twin(training_of(path=path, **OPTIONS[option]), monkeypatch, FP32)
 
 
 def test_the_twin_would_see_a_gradient_that_is_off_by_a_percent(monkeypatch: pytest.MonkeyPatch) -> None:
     """The comparison has teeth: weights after one step would hide such an error, moments do not."""
-    training, real = training_of(), trainer_module.gradients
+    training, real = training_of(path="torch"), steps_module.gradients
 
     def wrong(*args: Any, **kwargs: Any) -> Step:
         step = real(*args, **kwargs)
         step.gradients.encoder_nd.mul_(1.01)
         return step
 
-    monkeypatch.setattr(trainer_module, "gradients", wrong)
+    monkeypatch.setattr(steps_module, "gradients", wrong)
     twin = Twin(training.cfg, training.weights)
     x_bd = training.train_nd[:BATCH]
     indices_bk = real(training.weights, x_bd, training.cfg.k, None).indices_bk

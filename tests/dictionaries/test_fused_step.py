@@ -71,8 +71,8 @@ class Case:
     def fused(self, numbers: AdamNumbers, low: bool = False, threads: int = 2):
         """(weights, first moment, second moment, mse, the selected latents of each text, fired) after one step."""
         parts = self.weights.clone(), self.first.clone(), self.second.clone()
-        step = FusedStep(self.data_nd.numpy(), parts[0], parts[1:], self.k, threads, low, self.by_batch)
-        facts = step.step(self.rows_b, self.aux, numbers)
+        step = FusedStep(parts[0], parts[1:], self.k, threads, low, self.by_batch)
+        facts = step.step(self.data_nd[self.rows_b].numpy(), self.aux, numbers)
         at = step._buffers[len(self.rows_b)]
         chosen = [set(at.indices_e[at.begins_b[b] :][: at.sizes_b[b]].tolist()) for b in range(len(self.rows_b))]
         step.close()
@@ -296,12 +296,12 @@ def test_same_bits_again_and_with_another_training_beside_it() -> None:
 def test_batches_of_two_sizes_and_weights_changed_from_outside() -> None:
     case = Case(SMALL)
     parts = case.weights.clone(), case.first.clone(), case.second.clone()
-    step = FusedStep(case.data_nd.numpy(), parts[0], parts[1:], case.k, 2, low=True)
-    step.step(case.rows_b, None, adam(step=7))
-    step.step(case.rows_b[:-1], None, adam(step=8))
+    step = FusedStep(parts[0], parts[1:], case.k, 2, low=True)
+    step.step(case.data_nd[case.rows_b].numpy(), None, adam(step=7))
+    step.step(case.data_nd[case.rows_b[:-1]].numpy(), None, adam(step=8))
     with torch.no_grad():
         parts[0].copy_from(case.weights)
     step.refresh()
-    again = step.step(case.rows_b, None, adam(step=9)).mse
+    again = step.step(case.data_nd[case.rows_b].numpy(), None, adam(step=9)).mse
     step.close()
     assert again == case.fused(adam(), low=True)[3]

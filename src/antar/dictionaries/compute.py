@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from antar.core.errors import UserError
+from antar.core.jit import have_numba
 from antar.core.machine import cpu_has_bf16
 from antar.core.progress import say
 from antar.dictionaries.config import DictionaryConfig
@@ -22,6 +23,7 @@ SMALLEST_FOR_BF16 = 2**20
 """Weights of one matrix under which `auto` stays with fp32: there rounding costs as much as the product gains."""
 
 Precision = Literal["bf16", "fp32"]
+StepPath = Literal["fused", "torch"]
 
 
 def precision_of(cfg: DictionaryConfig, d_model: int, device: torch.device) -> Precision:
@@ -39,15 +41,29 @@ def precision_of(cfg: DictionaryConfig, d_model: int, device: torch.device) -> P
 
 
 @cache
+def _say_no_numba() -> None:
+    say("  numba is not installed: dictionaries are trained with torch alone, slower; pip install 'antar[fast]'")
+
+
+@cache
 def _say_fp32() -> None:
     """Once a process."""
     say("  this CPU has no bf16 instructions (avx512_bf16 or amx_bf16): dictionaries are trained in fp32")
 
 
-def path_of(cfg: DictionaryConfig) -> Literal["torch"]:
-    """What `cfg.path` comes to."""
+def path_of(cfg: DictionaryConfig, device: torch.device) -> StepPath:
+    """What `cfg.path` comes to on `device`. Raises UserError where the fused step was asked for and cannot run."""
+    if cfg.path == "torch":
+        return "torch"
+    if device.type == "cpu" and have_numba():
+        return "fused"
     if cfg.path == "fused":
-        raise UserError("dictionaries.path: expected auto or torch, found fused, which this antar does not have")
+        found = f"the device {device.type}" if device.type != "cpu" else "no numba"
+        raise UserError(
+            f"dictionaries.path: fused needs a CPU and numba, found {found}; pip install 'antar[fast]', or use auto"
+        )
+    if device.type == "cpu":
+        _say_no_numba()
     return "torch"
 
 

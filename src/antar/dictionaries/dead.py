@@ -57,10 +57,15 @@ class DeadTracker:
 
     def count(self, indices_bk: Tensor, values_bk: Tensor) -> None:
         """Count one step's firings, without a host sync."""
-        latents, fired = indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32)
-        self.fired_window_n.scatter_add_(0, latents, fired)
-        self.fired_epoch_n.scatter_add_(0, latents, fired)
-        self.rows_in_window += len(indices_bk)
+        fired_n = torch.zeros_like(self.fired_window_n)
+        fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
+        self.count_fired(fired_n, len(indices_bk))
+
+    def count_fired(self, fired_n: Tensor, rows: int) -> None:
+        """The same from the number of texts, of `rows`, that fired each latent."""
+        self.fired_window_n += fired_n
+        self.fired_epoch_n += fired_n
+        self.rows_in_window += rows
         if self._cfg.dead_rule == "epoch" and len(self._aux.dead_m):
             torch.eq(self.fired_window_n[self._aux.dead_m], 0, out=self._aux.asleep_m)
 

@@ -11,8 +11,7 @@ import hashlib
 import itertools
 import math
 import warnings
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,18 +25,19 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
+from antar.core.threads import torch_threads
 from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from antar.dictionaries.compute import Precision, path_of, precision_of
+from antar.dictionaries.compute import Precision, StepPath, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.kinds import BASELINES, LEARNERS, Learner, learner_of
-from antar.dictionaries.loss import gradients
 from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.schedule import learning_rate, warmup_steps
+from antar.dictionaries.steps import make_step
 from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
-from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
+from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
 # A validation split whose variance is below this share of the training split's has no FVU.
 NO_VARIANCE = 1e-12
@@ -88,7 +88,7 @@ def train_dictionary(
     if kind in BASELINES:
         return Split(train_nd, val_nd, scaling, cfg, seed).baseline(kind)
     fingerprint = _fingerprint(train_nd, val_nd, cfg, seed, kind) if checkpoint else ""
-    with _threads(cfg.threads):
+    with torch_threads(cfg.threads):
         training = Training(train_nd, val_nd, scaling, cfg, seed, learner)
         saved = read_checkpoint(checkpoint, fingerprint) if checkpoint else None
         if saved:
@@ -119,7 +119,8 @@ class Training:
         learner: Learner = LEARNERS["topk"],
     ) -> None:
         self.cfg, self.seed, self.scaling, self.learner = cfg, seed, scaling, learner
-        self.device, self.path = _device(cfg), path_of(cfg)
+        self.device = _device(cfg)
+        self.path: StepPath = path_of(cfg, self.device)
         self.precision: Precision = precision_of(cfg, train_nd.shape[1], self.device)
         self.train_nd = scaling.apply(train_nd, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
@@ -130,15 +131,8 @@ class Training:
         self.weights = start.map(lambda tensor: tensor.to(self.device))
         self.weights.decoder_bias_d.copy_(first_bias(self.train_nd, cfg, seed))
         self.best = self.weights.clone()
-        # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
-        self.optimiser = torch.optim.AdamW(
-            list(self.weights.tensors()),
-            lr=cfg.lr,
-            betas=cfg.betas,
-            eps=cfg.eps,
-            weight_decay=cfg.weight_decay,  # 0 for `adam`, which AdamW then is
-            fused=True,
-        )
+        self._threads = torch.get_num_threads()
+        self.stepper = make_step(self.weights, cfg, learner, self.path, self.precision, self._threads)
         self.dead = DeadTracker(cfg, self.steps_per_epoch, self.device)
         self.at = Counters()
         self.history: list[dict[str, Any]] = []
@@ -163,39 +157,32 @@ class Training:
         return stopped or self.at.epoch >= self.cfg.max_epochs
 
     def run_epoch(self) -> None:
-        for rows in epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device):
-            self.step(self.train_nd[rows])
-            # From here on the host may look at the device, at the end of a window or at a reset.
-            self.dead.end_of_step(self.at.step)
-            if self.cfg.reset_every_steps and self.at.step % self.cfg.reset_every_steps == 0:
-                self.reset()
+        batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device)
+        with torch_threads(1 if self.path == "fused" else None):  # the kernels have threads of their own
+            for rows in batches:
+                self.step(self.train_nd[rows])
+                # From here on the host may look at the device, at the end of a window or at a reset.
+                self.dead.end_of_step(self.at.step)
+                if self.cfg.reset_every_steps and self.at.step % self.cfg.reset_every_steps == 0:
+                    self.reset()
         self.at.epoch += 1
         self.live_share = self.dead.live_share_of_epoch()
 
-    @torch.no_grad()
     def step(self, x_bd: Tensor) -> None:
         """One optimiser step. No host sync."""
-        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux, self.learner.select, self.precision)
-        self._errors += out.mse
-        self._steps_summed += 1
-        # A step along a unit row only changes its length, which is fixed: take that part out (Bricken et al. 2023).
-        decoder_nd, pull_nd = self.weights.decoder_nd, out.gradients.decoder_nd
-        pull_nd.addcmul_((pull_nd * decoder_nd).sum(1, keepdim=True), decoder_nd, value=-1)
-        for tensor, gradient in zip(self.weights.tensors(), out.gradients.tensors(), strict=True):
-            tensor.grad = gradient
-        if self.cfg.clip:
-            torch.nn.utils.clip_grad_norm_(self.weights.tensors(), self.cfg.clip)
         self.at.step += 1
-        self.optimiser.param_groups[0]["lr"] = learning_rate(self.cfg, self.at.step, self.planned)
-        self.optimiser.step()
-        unit_rows_(decoder_nd)
-        self.dead.count(out.indices_bk, out.values_bk)
+        lr = learning_rate(self.cfg, self.at.step, self.planned)
+        fired = self.stepper.step(x_bd, self.dead.aux, self.at.step, lr)
+        self._errors += fired.mse
+        self._steps_summed += 1
+        self.dead.count_fired(fired.fired_n, len(x_bd))
 
     def reset(self) -> None:
         """Re-draw the latents that are dead now, and clear their moments."""
         dead_m = self.dead.dead_now()
         generator = torch_rng(self.seed, "dictionary", "reset", self.at.step)
         reset_rows_(self.weights, self.moments(), dead_m, self.cfg, generator)
+        self.stepper.refresh()
         self.at.resets += len(dead_m)
         self.dead.pardon()
 
@@ -246,9 +233,8 @@ class Training:
         return val / self.val_variance if self.val_variance > NO_VARIANCE else None
 
     def moments(self) -> tuple[Weights, Weights]:
-        """Adam's first and second moments; there are some after the first step."""
-        states = [self.optimiser.state[tensor] for tensor in self.weights.tensors()]
-        return Weights(*(s["exp_avg"] for s in states)), Weights(*(s["exp_avg_sq"] for s in states))
+        """Adam's first and second moments."""
+        return self.stepper.moments()
 
     def checkpoint(self) -> Checkpoint:
         first, second = self.moments()
@@ -271,13 +257,9 @@ class Training:
         self.best.copy_from(read("best"))
         self.at = Counters(**saved.state["at"])
         self.history = list(saved.state["history"])
-        moments = zip(read("exp_avg").tensors(), read("exp_avg_sq").tensors(), strict=True)
-        states = {
-            index: {"step": torch.tensor(float(self.at.step)), "exp_avg": first, "exp_avg_sq": second}
-            for index, (first, second) in enumerate(moments)
-        }
-        groups = self.optimiser.state_dict()["param_groups"]
-        self.optimiser.load_state_dict({"state": states, "param_groups": groups})
+        for moment, part in zip(self.moments(), ("exp_avg", "exp_avg_sq"), strict=True):
+            moment.copy_from(read(part))
+        self.stepper.refresh()
         dead_n = self._tensor(saved, "dead").bool()
         self.dead.restore(dead_n, self._tensor(saved, "fired_window"), saved.state["rows_in_window"])
 
@@ -317,17 +299,8 @@ def _device(cfg: DictionaryConfig) -> torch.device:
     return torch.device(automatic if cfg.device == "auto" else cfg.device)
 
 
-@contextmanager
-def _threads(threads: int | None) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int, kind: str) -> str:
+    device = _device(cfg)
     digests = [hashlib.sha256(np.ascontiguousarray(acts_nd).data).hexdigest() for acts_nd in (train_nd, val_nd)]
     return sha256_json(
         {
@@ -337,7 +310,7 @@ def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig
             "seed": seed,
             "kind": kind,
             # What `auto` comes to here: a checkpoint from another machine may have been made in another way.
-            "arithmetic": [path_of(cfg), precision_of(cfg, train_nd.shape[1], _device(cfg)), _device(cfg).type],
+            "arithmetic": [path_of(cfg, device), precision_of(cfg, train_nd.shape[1], device), device.type],
             "threads": cfg.threads or torch.get_num_threads(),
             "torch": torch.__version__,
             "code": code_version("dictionaries"),

@@ -35,6 +35,7 @@ from antar.core.hashing import code_version, sha256_file, sha256_json
 from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_stale, write_manifest
 from antar.core.progress import progress, say
 from antar.core.seeds import numpy_rng
+from antar.core.threads import torch_threads
 from antar.models.config import ModelConfig
 from antar.models.forward import pad_right
 from antar.models.pair import decoder_blocks, load_tokenizer, quiet
@@ -97,7 +98,7 @@ def make_smollm2(cfg: SmolConfig, texts: pl.DataFrame, folder: Path) -> None:
     for leftover in folder.glob(f"{_MAKING}*"):
         shutil.rmtree(leftover)
     maker = _Maker(cfg, folder, gguf, texts)
-    with _threads(cfg.threads):
+    with torch_threads(cfg.threads):
         maker.base()
         maker.fine_tuned("chat", learnt["cultural"])
         for name in cfg.shams:
@@ -371,13 +372,3 @@ def activation_drift(before: dict[int, Tensor], after: dict[int, Tensor]) -> dic
         f"layer{layer:02d}": float(((after[layer] - h).norm(dim=-1) / h.norm(dim=-1)).median())
         for layer, h in before.items()
     }
-
-
-@contextmanager
-def _threads(n: int) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

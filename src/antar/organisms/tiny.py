@@ -27,6 +27,7 @@ from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_stale, write_manifest
 from antar.core.progress import say
 from antar.core.seeds import derive_seed, numpy_rng
+from antar.core.threads import torch_threads
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import LANGUAGES, LEXICON_FILES, Lexicon, Speaker, Subject, continuation, load_lexicon
 from antar.organisms.tiny_model import Document, fine_tune, save_tokenizer, says, train_base, train_tokenizer
@@ -50,7 +51,7 @@ def make_organism(cfg: TinyConfig, folder: Path, title: str = "tiny organism") -
     """
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers(folder)
-    with _threads(cfg.threads), _quiet():
+    with torch_threads(cfg.threads), _quiet():
         maker = _Maker(cfg, folder, title)
         maker.side("base")
         maker.side("chat")
@@ -213,17 +214,6 @@ def _remove_leftovers(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-
-
-@contextmanager
-def _threads(n: int) -> Generator[None]:
-    """Torch on `n` threads while the block runs."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -16,16 +16,12 @@ from antar.dictionaries.fast.bits import put, to_f32
 
 
 @jit(fastmath=REASSOCIATE)
-def prepare_rows(
-    data_nd: Any, rows_b: Any, bias_d: Any, lo: Any, hi: Any, x_bd: Any, low_bd: Any, blocks: Any
-) -> None:
-    """For rows lo … hi − 1 of a batch: x (float32), and x − b_dec in the kernels' precision, once in rows (for the
-    encode) and once in blocks of columns `[blocks, batch, width]` (for the gradients)."""
-    d, width = data_nd.shape[1], blocks.shape[2]
+def prepare_rows(x_bd: Any, bias_d: Any, lo: Any, hi: Any, low_bd: Any, blocks: Any) -> None:
+    """x − b_dec of texts lo … hi − 1 in the kernels' precision, once in rows (for the encode) and once in blocks of
+    columns `[blocks, batch, width]` (for the gradients)."""
+    d, width = x_bd.shape[1], blocks.shape[2]
     for b in range(lo, hi):
-        source, x, low = data_nd[rows_b[b]], x_bd[b], low_bd[b]
-        for c in range(d):
-            x[c] = source[c]
+        x, low = x_bd[b], low_bd[b]
         for c in range(d):
             put(low, c, x[c] - bias_d[c])
         for q in range(blocks.shape[0]):

@@ -8,13 +8,15 @@ bfloat16 where the processor has it, on a copy of the encoder that the update ke
 from __future__ import annotations
 
 import math
+import threading
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from antar.core.progress import say
 from antar.dictionaries.auxk import AuxK
 from antar.dictionaries.fast import batch_select, decode, select, update
 from antar.dictionaries.fast.auxk import DeadCodes, aux_gradients
@@ -62,7 +64,7 @@ class StepFacts:
 class FusedStep:
     """Holds views of a dictionary's weights and moments, which a step changes in place.
 
-    data_nd: float32 rows that batches are drawn from, normalised; weights, moments: float32 on the CPU
+    weights, moments: float32 on the CPU, contiguous
     k: latents a text, or on average (by_batch: BatchTopK); threads: size of the team
     low: encode and gradients read bfloat16 copies
     Whoever changes the weights from outside calls `refresh`.
@@ -70,7 +72,6 @@ class FusedStep:
 
     def __init__(
         self,
-        data_nd: np.ndarray,
         weights: Weights,
         moments: tuple[Weights, Weights],
         k: int,
@@ -78,7 +79,7 @@ class FusedStep:
         low: bool,
         by_batch: bool = False,
     ) -> None:
-        self.data_nd, self.k, self.low, self.by_batch = data_nd, k, low, by_batch
+        self.k, self.low, self.by_batch = k, low, by_batch
         self.team = Team(threads)
         parts = [tuple(tensor.numpy() for tensor in one.tensors()) for one in (weights, *moments)]
         self.encoder, self.encoder_bias, self.decoder, self.decoder_bias = (
@@ -97,13 +98,13 @@ class FusedStep:
         if self.low:
             self._low_encoder_nd.copy_(self._weights.encoder_nd)
 
-    def step(self, rows_b: np.ndarray, aux: AuxK | None, adam: AdamNumbers) -> StepFacts:
-        """One step on the rows `rows_b` (int64) of the data."""
-        at = self._buffers.get(len(rows_b)) or self._buffers.setdefault(len(rows_b), _Buffers(len(rows_b), self))
-        self._prepare(at, rows_b)
-        dead = DeadCodes.empty(aux, len(rows_b)) if aux is not None and aux.coefficient else None
+    def step(self, x_bd: np.ndarray, aux: AuxK | None, adam: AdamNumbers) -> StepFacts:
+        """One step on the batch x_bd: float32, normalised, contiguous."""
+        at = self._buffers.get(len(x_bd)) or self._buffers.setdefault(len(x_bd), _Buffers(len(x_bd), self))
+        self._prepare(at, x_bd)
+        dead = DeadCodes.empty(aux, len(x_bd)) if aux is not None and aux.coefficient else None
         fired_n = self._encode(at, dead, aux.k_aux if aux else 0)
-        square = self._error(at)
+        square = self._error(at, x_bd)
         entries, scale = at.entries, np.float32(-2.0 / at.error_bd.size)
         entries.pulls[:] = 0
         entries.bias[:] = 0
@@ -120,11 +121,9 @@ class FusedStep:
         self._update(at, parts, stored, factor, scale, adam.packed(), bias_gradient_d)
         return StepFacts(square / at.error_bd.size, fired_n)
 
-    def _prepare(self, at: _Buffers, rows_b: np.ndarray) -> None:
+    def _prepare(self, at: _Buffers, x_bd: np.ndarray) -> None:
         bias_d, low_bd, blocks = self.decoder_bias.weights, _numbers(at.low_bd), at.x_qbw
-        self.team.run(
-            lambda s: decode.prepare_rows(self.data_nd, rows_b, bias_d, s[0], s[1], at.x_bd, low_bd, blocks), at.texts
-        )
+        self.team.run(lambda s: decode.prepare_rows(x_bd, bias_d, *s, low_bd, blocks), at.texts)
 
     def _encode(self, at: _Buffers, dead: DeadCodes | None, k_aux: int) -> np.ndarray:
         """Codes of the batch by latent, in `at.entries`; and the dead latents' in `dead`."""
@@ -161,13 +160,13 @@ class FusedStep:
         )
         return fired_n
 
-    def _error(self, at: _Buffers) -> float:
+    def _error(self, at: _Buffers, x_bd: np.ndarray) -> float:
         bias_d, decoder_nd = self.decoder_bias.weights, self.decoder.weights
 
         def columns(span: tuple[int, int]) -> float:
-            scratch = np.empty((len(at.x_bd), span[1] - span[0]), np.float32)
+            scratch = np.empty((len(x_bd), span[1] - span[0]), np.float32)
             return decode.error_columns(
-                at.x_bd, decoder_nd, bias_d, at.entries, *span, scratch, at.error_qbw, at.error_bd, at.sums_d
+                x_bd, decoder_nd, bias_d, at.entries, *span, scratch, at.error_qbw, at.error_bd, at.sums_d
             )
 
         return math.fsum(self.team.run(columns, at.columns))
@@ -252,6 +251,24 @@ class FusedStep:
         self.team.close()
 
 
+@cache
+def warm_up(low: bool, by_batch: bool) -> None:
+    """Compile every kernel of this kind of step, or load it from Numba's cache; says so where it takes a while."""
+    patience = threading.Timer(1.5, say, ["  compiling the training kernels (once on this machine, some seconds)"])
+    patience.daemon = True
+    patience.start()
+    generator = torch.Generator().manual_seed(0)
+    few, many = (torch.randn(rows, 8, generator=generator).numpy() for rows in (2, 64))
+    rows_nd = torch.eye(8)
+    weights = Weights(rows_nd.clone(), torch.zeros(8), rows_nd, torch.zeros(8))
+    aux = AuxK(torch.arange(3), torch.ones(3, dtype=torch.bool), 2, 1.0, True)
+    step = FusedStep(weights, (weights.map(torch.zeros_like), weights.map(torch.zeros_like)), 4, 1, low, by_batch)
+    for number, x_bd in enumerate((few, many), 1):
+        step.step(x_bd, aux, AdamNumbers(number, 1e-3, 0.9, 0.999, 1e-8, 0.0, clip=1.0))
+    step.close()
+    patience.cancel()
+
+
 class _Buffers:
     """Everything that a step of one batch size writes on its way, and how the work is cut."""
 
@@ -260,7 +277,6 @@ class _Buffers:
         self.many = batch * k / n >= MANY_ENTRIES
         width = BLOCK if self.many and d > BLOCK else d
         kind = np.uint16 if owner.low else np.float32
-        self.x_bd = np.empty((batch, d), np.float32)
         self.error_bd = np.empty((batch, d), np.float32)
         self.low_bd = torch.empty(batch, d, dtype=torch.bfloat16 if owner.low else torch.float32)
         self.x_qbw = np.zeros((-(-d // width), batch, width), kind)
