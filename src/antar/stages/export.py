@@ -1,17 +1,105 @@
-"""Writing a run for other tools: the published layout of activation sets, as plain npz arrays."""
+"""Writing a run for other tools, activations as npz and dictionaries as SAELens folders; reading what they wrote."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from antar.core.errors import UserError
+from antar.core.sites import DictionaryId
+from antar.dictionaries import TopK
+from antar.dictionaries.saelens import read_saelens, write_saelens
 from antar.models import export_npz
-from antar.run import load_run
+from antar.run import Run, load_run
+
+FORMATS = ("npz", "saelens")
 
 
-def export_run(run_folder: Path, out: Path, to: str) -> int:
-    """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written."""
-    if to != "npz":
-        raise UserError(f"--to: expected npz, found {to!r}")
+def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None) -> int:
+    """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written.
+
+    npz: every activation set. saelens: a folder for each dictionary, or for the one that `dictionary` names.
+    """
+    if to not in FORMATS:
+        raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
     run = load_run(run_folder)
+    if to == "saelens":
+        return _export_dictionaries(run, out, dictionary)
+    if dictionary is not None:
+        raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
     return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
+
+
+def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
+    if dictionary is None:
+        # SAELens has no format for a crosscoder, whose input is two checkpoints' activations side by side.
+        ids = [one for one in run.dictionary_ids if one.kind != "crosscoder"]
+    else:
+        ids = [DictionaryId.parse(dictionary)]
+        if ids[0].kind == "crosscoder":
+            raise UserError(
+                f"--dictionary: expected one that SAELens has a format for, found the crosscoder {ids[0]}"
+            )
+    written: list[Path] = []
+    for one in ids:
+        found = run.dictionary(one)
+        written += write_saelens(out / one.folder, found.weights, found.k, metadata=saelens_metadata(run, one))
+    return len(written)
+
+
+def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
+    """What SAELens should know about the activations that a dictionary takes.
+
+    `model_name` and `hook_name` tell SAELens where to attach a dictionary. One that was trained on a difference of
+    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes.
+    """
+    models = run.study["models"]
+    sides = one.site.difference or ((one.trained_on,) if one.trained_on != "joint" else ("base", "chat"))
+    checkpoints = {side: _checkpoint(models, side) for side in sides}
+    single = len(sides) == 1
+    return {
+        "model_name": checkpoints[sides[0]]["path"] if single else None,
+        "hook_name": f"blocks.{one.layer}.hook_resid_post" if single else None,
+        "hf_hook_name": f"model.layers.{one.layer}" if single else None,
+        "context_size": run.study["extract"]["max_tokens"],
+        "antar": {
+            "study": run.study["study"],
+            "dictionary": str(one),
+            "side": one.trained_on,
+            "layer": one.layer,
+            "pooling": run.study["extract"]["pooling"],
+            "input": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+            "difference": " minus ".join(one.site.difference) if one.site.difference else None,
+            "checkpoints": checkpoints,
+        },
+    }
+
+
+def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Name and revision of a side's checkpoint, as the study file has them."""
+    if models.get("organism"):
+        return {"path": f"antar-organism-{models['organism']['kind']}/{side.replace(':', '-')}", "revision": None}
+    model = models["shams"][side.removeprefix("sham:")] if side.startswith("sham:") else models[side]
+    return {"path": model["path"], "revision": model.get("revision")}
+
+
+def import_dictionary(source: Path, to: Path) -> Path:
+    """Read the SAELens folder `source` and write it as a dictionary of antar's; returns its folder.
+
+    to: a folder that is not there yet or empty, or a run, which then keeps it under `imported/`, apart from its own
+    """
+    out = to / "imported" / source.resolve().name if (to / "study.yaml").is_file() else to
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"{out}: expected a new or empty folder, found something in its place; name another with --to"
+        )
+    found = read_saelens(source)
+    if found.threshold_n is not None:
+        raise UserError(
+            f"{source}: expected architecture topk, found {found.about['architecture']}, in which each latent has a "
+            "threshold; antar has no such dictionary yet"
+        )
+    assert found.k is not None  # read_saelens gives every TopK its k
+    TopK(found.weights, found.k).save(out, found.about)
+    return out
