@@ -171,11 +171,14 @@ def export(
 def import_(
     source: Annotated[Path, typer.Argument(help="A SAELens folder: cfg.json and safetensors.", metavar="DIR")],
     to: Annotated[Path, typer.Option(help="A new folder for the dictionary, or a run.", metavar="DIR")],
+    k: Annotated[
+        int | None, typer.Option(help="Latents that fire on a text on average, where DIR has thresholds and no k.")
+    ] = None,
 ) -> None:
     """Read another tool's dictionary (SAELens) as one of antar's, for raw activations."""
     from antar.stages.export import import_dictionary
 
-    typer.echo(f"wrote {import_dictionary(source, to)}")
+    typer.echo(f"wrote {import_dictionary(source, to, k)}")
 
 
 @app.command()

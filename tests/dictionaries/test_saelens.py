@@ -16,10 +16,11 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from antar.core.errors import UserError
-from antar.dictionaries import TopK, load_dictionary
+from antar.core.sites import DictionaryId
+from antar.dictionaries import BatchTopK, Crosscoder, TopK, load_dictionary
 from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
 from antar.dictionaries.weights import Weights, unit_rows_
-from antar.stages.export import import_dictionary
+from antar.stages.export import _export_dictionaries, import_dictionary
 
 D, N, K = 7, 20, 4
 METADATA = {"sae_lens_version": "6.9.1", "model_name": "m", "hook_name": "blocks.1.hook_resid_post"}
@@ -270,5 +271,52 @@ def test_import_overwrites_nothing(tmp_path: Path) -> None:
     (tmp_path / "run" / "study.yaml").write_text("study: x", encoding="utf-8")
     out = import_dictionary(folder, tmp_path / "run")
     assert out == tmp_path / "run" / "imported" / "sae" and load_dictionary(out).d_model == D
-    with pytest.raises(UserError, match="architecture topk"):
-        import_dictionary(foreign(tmp_path / "jump", architecture="jumprelu"), tmp_path / "other")
+
+
+def test_thresholds_become_a_batchtopk_and_fire_alike(tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "jump", architecture="jumprelu")
+    for k, told in ((None, "none in its metadata"), (N + 1, f"found {N + 1}"), (0, "found 0")):
+        with pytest.raises(UserError, match=told):
+            import_dictionary(folder, tmp_path / "mine", k)
+    mine = load_dictionary(import_dictionary(folder, tmp_path / "mine", 5))
+    assert (mine.kind, mine.k) == ("batchtopk", 5)
+    codes = mine.encode(acts())
+    again_nd = mine.decode(codes)
+    for row, x_d in enumerate(acts()):
+        fire, x_hat_d = sae_forward(folder, x_d)
+        assert fire == set(codes.indices_nk[row][codes.values_nk[row] > 0].tolist())
+        np.testing.assert_allclose(again_nd[row], x_hat_d, rtol=1e-4, atol=1e-4)
+    topk = foreign(tmp_path / "topk", rescale_acts_by_decoder_norm=True)
+    with pytest.raises(UserError, match="thresholds only"):
+        import_dictionary(topk, tmp_path / "other", 5)
+    told = foreign(
+        tmp_path / "told", architecture="jumprelu", metadata=METADATA | {"training_architecture_details": {"k": 3.0}}
+    )
+    assert load_dictionary(import_dictionary(told, tmp_path / "three")).k == 3
+
+
+class OneDictionary:
+    """As much of a run as an export looks at."""
+
+    def __init__(self, dictionary: TopK) -> None:
+        self.held = dictionary
+        self.dictionary_ids = [DictionaryId("joint", 3, "crosscoder")]
+        models = {"base": {"path": "b", "revision": "1"}, "chat": {"path": "c"}}
+        self.study = {"study": "s", "models": models, "extract": {"max_tokens": 8, "pooling": "mean"}}
+
+    def dictionary(self, _: DictionaryId) -> TopK:
+        return self.held
+
+
+def test_batchtopk_goes_out_with_its_threshold_and_a_crosscoder_stays(tmp_path: Path) -> None:
+    weights, threshold_n = random_dictionary().weights, torch.full((N,), 0.7)
+    run: Any = OneDictionary(BatchTopK(weights, K, threshold_n=threshold_n))
+    assert _export_dictionaries(run, tmp_path, None) == 2
+    found = assert_same(tmp_path / "joint.layer03.crosscoder")
+    assert found.threshold_n is not None and torch.equal(found.threshold_n, threshold_n) and found.k == K
+    about = found.about["metadata"]["antar"]
+    assert set(about["checkpoints"]) == {"base", "chat"} and found.about["metadata"]["hook_name"] is None
+    run.held = Crosscoder(weights, K, threshold_n=threshold_n)
+    assert _export_dictionaries(run, tmp_path / "x", None) == 0 and not (tmp_path / "x").exists()
+    with pytest.raises(UserError, match="found a crosscoder"):
+        _export_dictionaries(run, tmp_path / "x", "joint.layer03.crosscoder")

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from antar.core.errors import UserError
-from antar.dictionaries import DictionaryConfig, TopK, load_dictionary, train_dictionary
+from antar.dictionaries import DictionaryConfig, load_dictionary, train_dictionary
 from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
 from antar.stages.export import import_dictionary
 
@@ -41,13 +41,11 @@ def raw_acts(rows: int, seed: int = 0) -> np.ndarray:
     return (300 * np.linspace(-1, 1, D) + 50 * weights @ directions).astype(np.float32)
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> TopK:
+def trained(kind: str, folder: Path) -> Any:
     """Trained, saved and loaded again."""
     config = DictionaryConfig(n_latents=N, k=K, max_epochs=15, warmup_steps=10, lr=3e-3, k_aux=16, threads=1)
-    folder = tmp_path_factory.mktemp("trained")
     result = train_dictionary(
-        raw_acts(1500), raw_acts(300, 1), config, seed=1, checkpoint=folder / "checkpoint", title="interop"
+        raw_acts(1500), raw_acts(300, 1), config, seed=1, checkpoint=folder / "checkpoint", title=kind, kind=kind
     )
     result.dictionary.save(folder)
     return load_dictionary(folder)
@@ -58,31 +56,28 @@ def share_off(ours_nd: np.ndarray, theirs_nd: np.ndarray) -> float:
     return float(np.abs(ours_nd - theirs_nd).max() / np.sqrt(np.mean(np.square(theirs_nd, dtype=np.float64))))
 
 
-def test_saelens_loads_what_antar_trained(sae_lens: Any, trained: TopK, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "pca", "random"])
+def test_saelens_loads_what_antar_trained(sae_lens: Any, tmp_path: Path, kind: str) -> None:
+    dictionary = trained(kind, tmp_path / "antar")
+    threshold_n = dictionary.tensors().get("threshold")
     acts_nd = raw_acts(400, 2)
-    write_saelens(tmp_path, trained.weights, trained.k, metadata=METADATA)
-    sae = sae_lens.SAE.load_from_disk(tmp_path)
-    assert type(sae).__name__ == "TopKSAE" and sae.cfg.k == K
+    write_saelens(tmp_path / "sae", dictionary.weights, K, threshold_n, METADATA)
+    sae = sae_lens.SAE.load_from_disk(tmp_path / "sae")
+    assert type(sae).__name__ == ("JumpReLUSAE" if kind == "batchtopk" else "TopKSAE")
     assert sae.cfg.metadata.model_name == "a-model" and sae.cfg.metadata.hook_name == METADATA["hook_name"]
     with torch.no_grad():
         theirs_nn = sae.encode(torch.from_numpy(acts_nd)).numpy()
         their_acts_nd = sae(torch.from_numpy(acts_nd)).numpy()
-    codes = trained.encode(acts_nd)
+    codes = dictionary.encode(acts_nd)
     ours_nn = np.asarray(codes.csr().todense())
     assert np.array_equal(ours_nn > 0, theirs_nn > 0) and (ours_nn > 0).sum() > 400
     assert share_off(ours_nn, theirs_nn) < 1e-4
-    assert share_off(trained.decode(codes), their_acts_nd) < 1e-5
+    assert share_off(dictionary.decode(codes), their_acts_nd) < 1e-5
     assert float((torch.linalg.vector_norm(sae.W_dec.detach(), dim=1) - 1).abs().max()) < 1e-6
-    again = load_dictionary(import_dictionary(tmp_path, tmp_path / "back"))
-    assert all(torch.equal(a, b) for a, b in zip(again.weights.tensors(), trained.weights.tensors(), strict=True))
-
-
-def test_saelens_loads_thresholds_as_jumprelu(sae_lens: Any, trained: TopK, tmp_path: Path) -> None:
-    threshold_n = torch.linspace(0, 60, N)
-    write_saelens(tmp_path, trained.weights, K, threshold_n, METADATA)
-    sae = sae_lens.SAE.load_from_disk(tmp_path)
-    assert type(sae).__name__ == "JumpReLUSAE"
-    assert_same(read_saelens(tmp_path), sae, raw_acts(400, 3))
+    again = load_dictionary(import_dictionary(tmp_path / "sae", tmp_path / "back"))
+    assert again.kind == ("batchtopk" if kind == "batchtopk" else "topk") and again.k == K
+    for name, tensor in dictionary.tensors().items():
+        assert torch.equal(again.tensors()[name], tensor), name
 
 
 def forward(found: Portable, acts_nd: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
-from antar.dictionaries import TopK
-from antar.dictionaries.saelens import read_saelens, write_saelens
+from antar.dictionaries import BatchTopK, Crosscoder, TopK
+from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
 from antar.models import export_npz
 from antar.run import Run, load_run
 
@@ -32,19 +32,17 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
 
 
 def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
-    if dictionary is None:
-        # SAELens has no format for a crosscoder, whose input is two checkpoints' activations side by side.
-        ids = [one for one in run.dictionary_ids if one.kind != "crosscoder"]
-    else:
-        ids = [DictionaryId.parse(dictionary)]
-        if ids[0].kind == "crosscoder":
-            raise UserError(
-                f"--dictionary: expected one that SAELens has a format for, found the crosscoder {ids[0]}"
-            )
+    ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
     written: list[Path] = []
     for one in ids:
         found = run.dictionary(one)
-        written += write_saelens(out / one.folder, found.weights, found.k, metadata=saelens_metadata(run, one))
+        # A crosscoder takes two checkpoints' activations side by side, for which SAELens has no format.
+        if isinstance(found, TopK) and not isinstance(found, Crosscoder):
+            threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
+            metadata = saelens_metadata(run, one)
+            written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
+        elif dictionary is not None:
+            raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
     return len(written)
 
 
@@ -84,10 +82,11 @@ def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
     return {"path": model["path"], "revision": model.get("revision")}
 
 
-def import_dictionary(source: Path, to: Path) -> Path:
+def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
     """Read the SAELens folder `source` and write it as a dictionary of antar's; returns its folder.
 
     to: a folder that is not there yet or empty, or a run, which then keeps it under `imported/`, apart from its own
+    k: how many latents fire on a text on average, for a dictionary with thresholds; needed where it does not tell
     """
     out = to / "imported" / source.resolve().name if (to / "study.yaml").is_file() else to
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
@@ -95,11 +94,21 @@ def import_dictionary(source: Path, to: Path) -> Path:
             f"{out}: expected a new or empty folder, found something in its place; name another with --to"
         )
     found = read_saelens(source)
-    if found.threshold_n is not None:
-        raise UserError(
-            f"{source}: expected architecture topk, found {found.about['architecture']}, in which each latent has a "
-            "threshold; antar has no such dictionary yet"
-        )
-    assert found.k is not None  # read_saelens gives every TopK its k
-    TopK(found.weights, found.k).save(out, found.about)
+    _as_dictionary(source, found, k).save(out, found.about)
     return out
+
+
+def _as_dictionary(source: Path, found: Portable, k: int | None) -> TopK:
+    """What was read, as the kind that computes the same."""
+    n_latents = len(found.weights.encoder_bias_n)
+    if found.threshold_n is None:
+        if found.k is None or k is not None:
+            raise UserError(f"--k: expected for dictionaries with thresholds only; {source} is a TopK with its own k")
+        return TopK(found.weights, found.k)
+    k = found.k if k is None else k
+    if k is None or not 1 <= k <= n_latents:
+        raise UserError(
+            f"{source}: expected the number of latents that fire on a text on average, from 1 to {n_latents}, found "
+            f"{'none in its metadata' if k is None else k}; give it with --k"
+        )
+    return BatchTopK(found.weights, k, threshold_n=found.threshold_n)
