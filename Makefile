@@ -1,10 +1,11 @@
 # Each target sets up what it needs; `make demo` and `make test` work on a fresh machine with Python 3.11+.
 PYTHON ?= python3
 VENV   := .venv
+INTEROP := .venv-interop
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test lint format notebook clean
+.PHONY: help setup demo smollm2 test test-interop lint format notebook clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -40,6 +41,15 @@ smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on r
 test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+$(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing SAELens beside antar, in $(INTEROP)"
+	$(BIN)/python -m venv $(INTEROP)
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'sae-lens>=6' pytest
+	@touch $@
+
+test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
+	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
+
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks
 	$(BIN)/ruff format --check src tests docs benchmarks
@@ -53,5 +63,5 @@ notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
 	$(BIN)/python docs/execute_notebook.py
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

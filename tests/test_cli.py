@@ -137,6 +137,30 @@ def test_export_writes_the_published_layout(finished, tmp_path):
     assert set(sets["base"].files) == {"layer_00", "layer_01", "text_id"}
 
 
+def test_dictionaries_go_out_to_saelens_and_come_back(finished, tmp_path):
+    done = antar("export", finished, "--to", "saelens", "--out", "saes", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folders = {path.name for path in (tmp_path / "saes").iterdir()}
+    assert folders == {path.parent.name for path in (finished / "dictionaries").glob("*/cfg.json")}
+    assert f"wrote {2 * len(folders)} files" in done.stdout
+    read = {name: json.loads((tmp_path / "saes" / name / "cfg.json").read_text(encoding="utf-8")) for name in folders}
+    base, delta = read["base.layer01"]["metadata"], read["delta-a.layer01"]["metadata"]
+    assert base["hook_name"] == "blocks.1.hook_resid_post" and base["model_name"] == "antar-organism-tiny/base"
+    assert delta["hook_name"] is None and delta["antar"]["difference"] == "sham:a minus base"
+    done = antar("import", "saes/base.layer01", "--to", "back", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    name = "sae_weights.safetensors"
+    assert (tmp_path / "back" / name).read_bytes() == (finished / "dictionaries" / "base.layer01" / name).read_bytes()
+    again = antar("import", "saes/base.layer01", "--to", "back", cwd=tmp_path)
+    assert "new or empty folder" in mistake(again)
+    one = antar("export", finished, "--to", "saelens", "--out", "one", "--dictionary", "base.layer00", cwd=tmp_path)
+    assert "wrote 2 files" in one.stdout
+    wrong = antar("export", finished, "--to", "saelens", "--out", "one", "--dictionary", "base.layer07", cwd=tmp_path)
+    assert "not made yet" in mistake(wrong)
+    npz = antar("export", finished, "--out", "x", "--dictionary", "base.layer00", cwd=tmp_path)
+    assert "--to saelens only" in mistake(npz)
+
+
 def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs")
     run, path = tmp_path / "runs" / "micro", write_micro(tmp_path)

@@ -154,12 +154,31 @@ def init(
 def export(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="The folder to write into.", metavar="DIR")],
-    to: Annotated[str, typer.Option(help="npz: the published layout of activation sets.")] = "npz",
+    to: Annotated[
+        str, typer.Option(help="npz: activations in the published layout. saelens: dictionaries that sae_lens loads.")
+    ] = "npz",
+    dictionary: Annotated[
+        str | None, typer.Option(help="With --to saelens: only this one, e.g. base.layer06.", metavar="ID")
+    ] = None,
 ) -> None:
-    """Write a run's activations for other tools."""
+    """Write a run's activations or dictionaries for other tools."""
     from antar.stages.export import export_run
 
-    typer.echo(f"wrote {export_run(run, out, to)} files under {out}")
+    typer.echo(f"wrote {export_run(run, out, to, dictionary)} files under {out}")
+
+
+@app.command("import")
+def import_(
+    source: Annotated[Path, typer.Argument(help="A SAELens folder: cfg.json and safetensors.", metavar="DIR")],
+    to: Annotated[Path, typer.Option(help="A new folder for the dictionary, or a run.", metavar="DIR")],
+    k: Annotated[
+        int | None, typer.Option(help="Latents that fire on a text on average, where DIR has thresholds and no k.")
+    ] = None,
+) -> None:
+    """Read another tool's dictionary (SAELens) as one of antar's, for raw activations."""
+    from antar.stages.export import import_dictionary
+
+    typer.echo(f"wrote {import_dictionary(source, to, k)}")
 
 
 @app.command()

@@ -2,8 +2,8 @@
 
 The top texts are found exactly, in one pass over the codes as they are stored: each latent keeps a short sorted list,
 and a firing that does not exceed the last of a full list costs one comparison. That pass is compiled (Numba). Without
-Numba the same result comes from the column-compressed codes, one partition a latent, in some fifteen times the
-time (benchmarks/top_examples.py).
+Numba the same result comes from the column-compressed codes, one partition a latent, in over ten times the time and
+five times the codes' memory (benchmarks/top_examples.py).
 """
 
 from __future__ import annotations

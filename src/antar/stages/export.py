@@ -1,17 +1,114 @@
-"""Writing a run for other tools: the published layout of activation sets, as plain npz arrays."""
+"""Writing a run for other tools, activations as npz and dictionaries as SAELens folders; reading what they wrote."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from antar.core.errors import UserError
+from antar.core.sites import DictionaryId
+from antar.dictionaries import BatchTopK, Crosscoder, TopK
+from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
 from antar.models import export_npz
-from antar.run import load_run
+from antar.run import Run, load_run
+
+FORMATS = ("npz", "saelens")
 
 
-def export_run(run_folder: Path, out: Path, to: str) -> int:
-    """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written."""
-    if to != "npz":
-        raise UserError(f"--to: expected npz, found {to!r}")
+def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None) -> int:
+    """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written.
+
+    npz: every activation set. saelens: a folder for each dictionary, or for the one that `dictionary` names.
+    """
+    if to not in FORMATS:
+        raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
     run = load_run(run_folder)
+    if to == "saelens":
+        return _export_dictionaries(run, out, dictionary)
+    if dictionary is not None:
+        raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
     return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
+
+
+def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
+    ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
+    written: list[Path] = []
+    for one in ids:
+        found = run.dictionary(one)
+        # A crosscoder takes two checkpoints' activations side by side, for which SAELens has no format.
+        if isinstance(found, TopK) and not isinstance(found, Crosscoder):
+            threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
+            metadata = saelens_metadata(run, one)
+            written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
+        elif dictionary is not None:
+            raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
+    return len(written)
+
+
+def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
+    """What SAELens should know about the activations that a dictionary takes.
+
+    `model_name` and `hook_name` tell SAELens where to attach a dictionary. One that was trained on a difference of
+    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes.
+    """
+    models = run.study["models"]
+    sides = one.site.difference or ((one.trained_on,) if one.trained_on != "joint" else ("base", "chat"))
+    checkpoints = {side: _checkpoint(models, side) for side in sides}
+    single = len(sides) == 1
+    return {
+        "model_name": checkpoints[sides[0]]["path"] if single else None,
+        "hook_name": f"blocks.{one.layer}.hook_resid_post" if single else None,
+        "hf_hook_name": f"model.layers.{one.layer}" if single else None,
+        "context_size": run.study["extract"]["max_tokens"],
+        "antar": {
+            "study": run.study["study"],
+            "dictionary": str(one),
+            "side": one.trained_on,
+            "layer": one.layer,
+            "pooling": run.study["extract"]["pooling"],
+            "input": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+            "difference": " minus ".join(one.site.difference) if one.site.difference else None,
+            "checkpoints": checkpoints,
+        },
+    }
+
+
+def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
+    """Name and revision of a side's checkpoint, as the study file has them."""
+    if models.get("organism"):
+        return {"path": f"antar-organism-{models['organism']['kind']}/{side.replace(':', '-')}", "revision": None}
+    model = models["shams"][side.removeprefix("sham:")] if side.startswith("sham:") else models[side]
+    return {"path": model["path"], "revision": model.get("revision")}
+
+
+def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
+    """Read the SAELens folder `source` and write it as a dictionary of antar's; returns its folder.
+
+    to: a folder that is not there yet or empty, or a run, which then keeps it under `imported/`, apart from its own
+    k: how many latents fire on a text on average, for a dictionary with thresholds; needed where it does not tell
+    """
+    out = to / "imported" / source.resolve().name if (to / "study.yaml").is_file() else to
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"{out}: expected a new or empty folder, found something in its place; name another with --to"
+        )
+    found = read_saelens(source)
+    _as_dictionary(source, found, k).save(out, found.about)
+    return out
+
+
+def _as_dictionary(source: Path, found: Portable, k: int | None) -> TopK:
+    """What was read, as the kind that computes the same."""
+    n_latents = len(found.weights.encoder_bias_n)
+    if found.threshold_n is None:
+        if found.k is None or k is not None:
+            raise UserError(f"--k: expected for dictionaries with thresholds only; {source} is a TopK with its own k")
+        return TopK(found.weights, found.k)
+    k = found.k if k is None else k
+    if k is None or not 1 <= k <= n_latents:
+        raise UserError(
+            f"{source}: expected the number of latents that fire on a text on average, from 1 to {n_latents}, found "
+            f"{'none in its metadata' if k is None else k}; give it with --k"
+        )
+    return BatchTopK(found.weights, k, threshold_n=found.threshold_n)
