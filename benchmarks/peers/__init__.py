@@ -1,12 +1,13 @@
 """Trainers behind one small interface, each in a module of its own and driven through its own public training step.
 
-A driver is built from a `Setting`, the start weights and the training rows. `step` is the only thing that is timed.
+A driver is built from a `Setting`, the start weights, the training rows and one of its variants: options of its own
+that change its speed and not what it trains. `step` is the only thing that is timed.
 """
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Protocol
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -14,12 +15,14 @@ from benchmarks.setting import Plain, Setting
 
 
 class Driver(Protocol):
-    """`options`: what it runs with, for the result. `packages`: whose versions go beside it."""
+    """`options`: what it runs with, for the result. `packages`: whose versions go beside it. `variants`: keyword
+    arguments of the constructor, the plain one first; a worker tries each and takes the fastest."""
 
     options: str
     packages: tuple[str, ...]
+    variants: tuple[dict[str, Any], ...]
 
-    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None: ...
+    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor, **variant: Any) -> None: ...
 
     def step(self, x_bd: Tensor) -> None:
         """One whole training step: forward, backward, clip, optimiser, decoder norms, dead counts."""

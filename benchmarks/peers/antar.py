@@ -16,6 +16,7 @@ from benchmarks.setting import Plain, Setting, held_latents
 
 class Antar:
     packages = ("antar", "torch", "numba")
+    variants = ({},)
 
     def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None:
         cfg = DictionaryConfig(

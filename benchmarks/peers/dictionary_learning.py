@@ -1,5 +1,6 @@
 """dictionary_learning: `TopKTrainer.update`.
 
+Its loop, `trainSAE`, puts `update` under autocast on a GPU and leaves it out on a CPU; where it is faster, it gets it.
 The trainer clips at norm 1 and has no option for it; AuxK takes the d/2 strongest dead latents. Steps are counted from
 1: at step 0 it would put the batch's geometric median into the decoder bias, and all trainers start alike.
 """
@@ -18,9 +19,10 @@ with standing_in("nnsight", "zstandard"):
 
 class DictionaryLearning:
     packages = ("dictionary-learning", "torch")
-    autocast = False
+    variants = ({"autocast": False}, {"autocast": True})
 
-    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None:
+    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor, autocast: bool = False) -> None:
+        self._autocast = autocast
         self._trainer = TopKTrainer(
             steps=setting.steps + 1,
             activation_dim=setting.d_model,
@@ -44,13 +46,13 @@ class DictionaryLearning:
         self._trainer.num_tokens_since_fired[held_latents(setting)] = 2 * self._trainer.dead_feature_threshold
         self._step = 0
         self.options = (
-            f"TopKTrainer.update, {'autocast bf16' if self.autocast else 'fp32'}, Adam, clip 1 (fixed), "
+            f"TopKTrainer.update, {'autocast bf16' if autocast else 'fp32'}, Adam, clip 1 (fixed), "
             f"k_aux d/2 = {self._trainer.top_k_aux} (fixed)"
         )
 
     def step(self, x_bd: Tensor) -> None:
         self._step += 1
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.autocast):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._autocast):
             self._trainer.update(self._step, x_bd)
 
     @torch.no_grad()

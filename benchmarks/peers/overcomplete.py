@@ -1,6 +1,6 @@
 """overcomplete: `train_sae` (or `train_sae_amp`) on a `TopKSAE`, one batch a call, with its monitoring off.
 
-The caller brings the optimiser and the loss, so it gets torch's fused Adam, and AuxK only where latents are held dead.
+The caller brings the optimiser and the loss, so torch's fused Adam is one of its options, and it gets AuxK only where latents are held dead.
 It does not know who is dead: its AuxK takes the n/2 strongest latents that were not chosen. It has no decoder bias.
 """
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.peers.standins import standing_in
 from benchmarks.setting import Plain, Setting
 
-with standing_in("torchvision", "cv2", "skimage"):
+with standing_in("torchvision", "overcomplete.visualization"):
     from overcomplete.sae import TopKSAE
     from overcomplete.sae.losses import top_k_auxiliary_loss
     from overcomplete.sae.train import train_sae, train_sae_amp
@@ -26,24 +26,26 @@ def mean_square(x: Tensor, x_hat: Tensor, pre_codes: Tensor, codes: Tensor, dict
 
 class Overcomplete:
     packages = ("overcomplete", "torch")
-    autocast = False
+    variants = ({"amp": False, "fused": False}, {"amp": False, "fused": True}, {"amp": True, "fused": True})
 
-    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None:
+    def __init__(
+        self, setting: Setting, start: Plain, rows_nd: Tensor, amp: bool = False, fused: bool = False
+    ) -> None:
         self._sae = TopKSAE(
-            setting.d_model, setting.n_latents, top_k=setting.k, dictionary_params={"initializer": start.decoder_nd}
+            setting.d_model, setting.n_latents, top_k=setting.k, dictionary_params={"initializer": start.decoder_nd.numpy()}
         )
         self._linear = self._sae.encoder.final_block[0]
         with torch.no_grad():
             self._linear.weight.copy_(start.encoder_nd)
             self._linear.bias.copy_(start.encoder_bias_n)
-        self._optimiser = torch.optim.Adam(self._sae.parameters(), lr=setting.lr, fused=True)
+        self._optimiser = torch.optim.Adam(self._sae.parameters(), lr=setting.lr, fused=fused)
         auxk = bool(setting.held or setting.dead_window)
         self._loss = partial(top_k_auxiliary_loss, penalty=setting.auxk) if auxk else mean_square
-        self._train = partial(train_sae_amp if self.autocast else train_sae, device="cpu")
+        self._train = partial(train_sae_amp if amp else train_sae, device="cpu")
         self._clip = setting.clip
         self.options = (
-            f"{'train_sae_amp, autocast bf16' if self.autocast else 'train_sae, fp32'}, monitoring 0, fused Adam, "
-            f"clip {setting.clip:g}, loss {'top_k_auxiliary_loss, k_aux n/2 (fixed)' if auxk else 'mean square'}"
+            f"{'train_sae_amp, autocast bf16' if amp else 'train_sae, fp32'}, monitoring 0, "
+            f"{'fused ' if fused else ''}Adam, clip {setting.clip:g}, loss {'top_k_auxiliary_loss, k_aux n/2 (fixed)' if auxk else 'mean square'}"
         )
 
     def step(self, x_bd: Tensor) -> None:

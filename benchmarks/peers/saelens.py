@@ -1,4 +1,5 @@
-"""SAELens: `SAETrainer.step` on a `TopKTrainingSAE`, with bf16 autocast, its option for speed.
+"""SAELens: `SAETrainer.step` on a `TopKTrainingSAE`, with bf16 autocast, its option for speed, and with or without
+`compile_sae` of its runner (which needs a compiler on the machine).
 
 The trainer clips at norm 1 and has no option for it; AuxK takes the d/2 strongest dead latents.
 """
@@ -19,9 +20,10 @@ NEVER = 1_000_000
 
 class SaeLens:
     packages = ("sae-lens", "torch")
+    variants = ({"compile_sae": False}, {"compile_sae": True})
     decoder_norm = 1.0
 
-    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None:
+    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor, compile_sae: bool = False) -> None:
         cfg = TopKTrainingSAEConfig(
             d_in=setting.d_model,
             d_sae=setting.n_latents,
@@ -38,6 +40,9 @@ class SaeLens:
             self._sae.b_enc.copy_(start.encoder_bias_n)
             self._sae.W_dec.copy_(start.decoder_nd * self.decoder_norm)
             self._sae.b_dec.copy_(start.decoder_bias_d)
+        if compile_sae:
+            torch.compiler.reset()
+            self._sae.training_forward_pass = torch.compile(self._sae.training_forward_pass)  # as its runner does
         window = max(1, setting.dead_window // setting.batch) if setting.dead_window else NEVER
         self._trainer = SAETrainer(
             cfg=SAETrainerConfig(
@@ -56,8 +61,8 @@ class SaeLens:
         )
         self._trainer.n_forward_passes_since_fired[held_latents(setting)] = 2 * window
         self.options = (
-            f"SAETrainer.step, autocast bf16, Adam, clip 1 (fixed), decoder_init_norm {self.decoder_norm:g}, "
-            f"rescale_acts_by_decoder_norm, k_aux d/2 = {setting.d_model // 2} (fixed)"
+            f"SAETrainer.step, autocast bf16, compile_sae {compile_sae}, Adam, clip 1 (fixed), "
+            f"decoder_init_norm {self.decoder_norm:g}, rescale_acts_by_decoder_norm, k_aux d/2 = {setting.d_model // 2} (fixed)"
         )
 
     def step(self, x_bd: Tensor) -> None:

@@ -18,8 +18,9 @@ DEAD_AFTER = 10_000_000  # samples; its default
 
 class Sparsify:
     packages = ("eai-sparsify", "torch")
+    variants = ({"part": None}, {"part": 256}, {"part": 64})
 
-    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor) -> None:
+    def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor, part: int | None = None) -> None:
         self._sae = SparseCoder(
             setting.d_model, SparseCoderConfig(num_latents=setting.n_latents, k=setting.k), dtype=torch.float32
         )
@@ -34,13 +35,11 @@ class Sparsify:
         self._since_fired_n = torch.zeros(setting.n_latents, dtype=torch.long)
         self._since_fired_n[held_latents(setting)] = 2 * self._dead_after
         # micro_acc_steps of its TrainConfig: the same gradient from chunks of the batch.
-        self._chunks = max(1, setting.batch // self.chunk)
+        self._chunks = max(1, setting.batch // part) if part else 1
         self.options = (
             f"SparseCoder in the order of Trainer.fit, fused encoder, embedding_bag decoder, Adam, no clip (it has "
             f"none), micro_acc_steps {self._chunks}, k_aux d/2 = {setting.d_model // 2} (fixed)"
         )
-
-    chunk = 256
 
     def step(self, x_bd: Tensor) -> None:
         sae = self._sae

@@ -24,6 +24,8 @@ from benchmarks.peers import Driver, driver_class
 from benchmarks.setting import Setting, held_latents, start_weights
 
 CHECKED_ROWS = 256
+# A trial of one variant, in samples (at least one step of each).
+WARM_UP, TRIAL = 256, 768
 
 
 class Worker:
@@ -32,18 +34,48 @@ class Worker:
         self._folder = folder
         self._driver: Driver | None = None
 
-    def start(self, setting: str) -> dict[str, Any]:
+    def start(self, setting: str, variant: int | None = None) -> dict[str, Any]:
+        """Build the trainer of one configuration, with the variant of that number, or with the fastest one."""
         self._driver = None  # the old one's memory first
         self._setting = Setting.from_json(setting)
         self._train_nd = torch.from_numpy(np.load(self._folder / "train.npy"))
         self._held_out_nd = torch.from_numpy(np.load(self._folder / "held_out.npy"))
-        self._driver = self._class(self._setting, start_weights(self._setting), self._train_nd)
-        self._at = 0
+        tried: dict[str, float | str] = {}
+        if variant is None:
+            variant, tried = self._fastest()
+        self._build(variant)
         return {
+            "variant": variant,
+            "tried": tried,
             "options": self._driver.options,
             "versions": versions(self._driver.packages),
             "threads": torch.get_num_threads(),
         }
+
+    def _build(self, variant: int) -> None:
+        self._driver = None
+        start = start_weights(self._setting)
+        self._driver = self._class(self._setting, start, self._train_nd, **self._class.variants[variant])
+        self._at = 0
+
+    def _fastest(self) -> tuple[int, dict[str, float | str]]:
+        """The fastest variant by a short trial, and samples/s of all (or why one does not run here)."""
+        if len(self._class.variants) == 1:
+            return 0, {}
+        best, chosen, tried, batch = 0.0, 0, {}, self._setting.batch
+        for number, variant in enumerate(self._class.variants):
+            name = ", ".join(f"{key} {value}" for key, value in variant.items())
+            try:
+                self._build(number)
+                self.run(-(-WARM_UP // batch))
+                speed = batch / min(self.run(-(-TRIAL // batch))["seconds"])
+            except Exception as error:
+                tried[name] = f"does not run here: {type(error).__name__}: {str(error).splitlines()[0][:200]}"
+                continue
+            tried[name] = round(speed, 1)
+            if speed > best:
+                best, chosen = speed, number
+        return chosen, tried
 
     def run(self, steps: int) -> dict[str, Any]:
         """`steps` batches, in the order of the rows; seconds of each, the step alone."""
