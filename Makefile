@@ -1,10 +1,11 @@
 # Each target sets up what it needs; `make demo` and `make test` work on a fresh machine with Python 3.11+.
 PYTHON ?= python3
 VENV   := .venv
+PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test lint format notebook clean
+.PHONY: help setup demo smollm2 test lint format notebook peers bench-train bench-recovery clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -41,17 +42,34 @@ test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/.dev    ## style and types
-	$(BIN)/ruff check src tests docs
-	$(BIN)/ruff format --check src tests docs
+	$(BIN)/ruff check src tests docs benchmarks
+	$(BIN)/ruff format --check src tests docs benchmarks
 	$(BIN)/basedpyright src
 
 format: $(VENV)/.dev  ## format the sources
-	$(BIN)/ruff check --fix-only --quiet src tests docs
-	$(BIN)/ruff format src tests docs
+	$(BIN)/ruff check --fix-only --quiet src tests docs benchmarks
+	$(BIN)/ruff format src tests docs benchmarks
 
 notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
 	$(BIN)/python docs/execute_notebook.py
 
+$(PEERS)/.done: constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
+	@echo "installing the peers of the benchmarks (a few minutes the first time)"
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -r benchmarks/requirements-peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r benchmarks/requirements-peers-alone.txt
+	@touch $@
+
+peers: $(PEERS)/.done  ## the peers that benchmarks compare with, in an environment of their own
+
+bench-train: $(VENV)/.run $(PEERS)/.done   ## samples/s and quality of training beside four peers, on a quiet machine
+	$(BIN)/python -m benchmarks.train_speed
+
+bench-recovery: $(VENV)/.run $(PEERS)/.done   ## planted directions found by antar and four peers in equal samples
+	$(BIN)/python -m benchmarks.recovery
+
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(PEERS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

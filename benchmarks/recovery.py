@@ -2,9 +2,9 @@
 
     python -m benchmarks.recovery [--peers all] [--seeds 0,1] [--quick]
 
-All trainers see the same rows in the same order and start from the same weights. A direction counts as found when some
-decoder row meets it with a cosine above 0.9. One trainer runs at a time, in a process of its own. Trainers and seeds
-that are run alone are merged into the result file. Prints the result as one JSON line.
+All trainers see the same rows in the same order and start from the same weights. A direction counts as found when
+some decoder row meets it with a cosine above 0.9. One trainer runs at a time, in a process of its own. Trainers and
+seeds that are run alone are merged into the result file. Prints the result as one JSON line.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ RESULT = ROOT / "benchmarks" / "results" / "recovery.json"
 HELD_OUT = 4096
 NOTES = (
     "`recovered` is the share of the true directions that a decoder row meets with a cosine above 0.9. A latent is "
-    "called dead after `dead_window` samples without firing, and AuxK works on the dead ones (with weight 1/32; k_aux is "
-    "d/2, in overcomplete n/2 and whether dead or not). SAELens and dictionary_learning clip at norm 1, antar and "
-    "overcomplete are set to, sparsify never does. Adam without decay at a constant rate for all. Every peer runs with "
-    "its plain options (the first of its variants); SAELens with bf16 autocast, and with decoder rows of length 1 and "
-    "0.1 (its default, `saelens_as_it_comes`) at the start."
+    "called dead after `dead_window` samples without firing, and AuxK works on the dead ones (with weight 1/32; k_aux "
+    "is d/2, in overcomplete n/2 and whether dead or not). SAELens and dictionary_learning clip at norm 1, antar and "
+    "overcomplete are set to, sparsify never does. Adam without decay at a constant rate for all. Every peer runs "
+    "with its plain options (the first of its variants), SAELens with bf16 autocast, and both with decoder rows of "
+    "length 1 and 0.1 (its default, `saelens_as_it_comes`) at the start."
 )
 
 

@@ -1,4 +1,4 @@
-"""What of the training benchmarks runs without the peers: rows, start, evaluator, and both scripts with antar alone."""
+"""What of the training benchmarks runs without the peers: rows, start, evaluator, both scripts with antar alone."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-ROOT = Path(__file__).parent.parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.data import Truth, firing_probabilities, make_rows
 from benchmarks.evaluate import evaluate, reconstruct, recovered
@@ -21,6 +20,7 @@ from benchmarks.peers.standins import standing_in
 from benchmarks.setting import HELD_ENCODER_NORM, Plain, Setting, held_latents, start_weights
 from benchmarks.train_speed import PLANS, QUICK_TRUTH, summary
 
+ROOT = Path(__file__).parents[2]
 SMALL = Setting(d_model=24, n_latents=60, k=5, held=12)
 
 
@@ -130,6 +130,7 @@ def test_recovery_finds_what_it_planted(tmp_path):
 def test_a_stand_in_is_gone_after_the_import_and_an_installed_module_is_back():
     with standing_in("torchvision", "json"):
         from json import anything
+
         from torchvision import transforms  # pyright: ignore
 
         assert isinstance(transforms, type) and isinstance(anything, type)
