@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 .PHONY: help setup demo smollm2 test lint format notebook peers bench-train bench-recovery clean
 
 help:            ## what can be made
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -53,9 +53,9 @@ format: $(VENV)/.dev  ## format the sources
 notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
 	$(BIN)/python docs/execute_notebook.py
 
-$(PEERS)/.done: constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
+$(PEERS)/.done: $(BIN)/python constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
 	@echo "installing the peers of the benchmarks (a few minutes the first time)"
-	$(PYTHON) -m venv $(PEERS)
+	$(BIN)/python -m venv $(PEERS)
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  -r benchmarks/requirements-peers.txt
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \

@@ -27,8 +27,8 @@ RESULT = ROOT / "benchmarks" / "results" / "recovery.json"
 HELD_OUT = 4096
 NOTES = (
     "`recovered` is the share of the true directions that a decoder row meets with a cosine above 0.9. A latent is "
-    "called dead after `dead_window` samples without firing, and AuxK works on the dead ones (with weight 1/32; k_aux "
-    "is d/2, in overcomplete n/2 and whether dead or not). SAELens and dictionary_learning clip at norm 1, antar and "
+    "called dead after `dead_window` samples without firing, and AuxK works on the dead ones with weight 1/32; k_aux "
+    "is d/2, in overcomplete n/2 and whether dead or not. SAELens and dictionary_learning clip at norm 1, antar and "
     "overcomplete are set to, sparsify never does. Adam without decay at a constant rate for all. Every peer runs "
     "with its plain options (the first of its variants), SAELens with bf16 autocast, and both with decoder rows of "
     "length 1 and 0.1 (its default, `saelens_as_it_comes`) at the start."
@@ -47,7 +47,7 @@ PLAN = Plan(
     Truth(d_model=512, directions=4096, active=12, decay=0.0, spectrum=0.0, noise=0.02),
     Setting(d_model=512, n_latents=8192, k=12, batch=256, lr=2e-3, dead_window=32768),
     rows=65536,
-    samples=262144,
+    samples=196608,
 )
 QUICK = Plan(
     Truth(d_model=32, directions=48, active=2, decay=0.0, spectrum=0.0, noise=0.01),

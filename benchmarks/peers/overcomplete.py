@@ -1,8 +1,8 @@
 """overcomplete: `train_sae` (or `train_sae_amp`) on a `TopKSAE`, one batch a call, with its monitoring off.
 
 The caller brings the optimiser and the loss, so torch's fused Adam is one of its options, and it gets AuxK only where
-latents are dead or may die. It does not know who is: its AuxK takes the n/2 strongest latents that were not chosen. It
-has no decoder bias.
+latents are dead or may die. It does not know who is: its AuxK takes the n/2 strongest latents that were not chosen.
+It has no decoder bias.
 """
 
 from __future__ import annotations
