@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
+PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop lint format notebook clean
+.PHONY: help setup demo smollm2 test test-interop lint format notebook peers bench-train bench-recovery clean
 
 help:            ## what can be made
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -62,6 +63,23 @@ format: $(VENV)/.dev  ## format the sources
 notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
 	$(BIN)/python docs/execute_notebook.py
 
+$(PEERS)/.done: $(BIN)/python constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
+	@echo "installing the peers of the benchmarks (a few minutes the first time)"
+	$(BIN)/python -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -r benchmarks/requirements-peers.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+	  -r benchmarks/requirements-peers-alone.txt
+	@touch $@
+
+peers: $(PEERS)/.done  ## the peers that benchmarks compare with, in an environment of their own
+
+bench-train: $(VENV)/.run $(PEERS)/.done   ## samples/s and quality of training beside four peers, on a quiet machine
+	$(BIN)/python -m benchmarks.train_speed
+
+bench-recovery: $(VENV)/.run $(PEERS)/.done   ## planted directions found by antar and four peers in equal samples
+	$(BIN)/python -m benchmarks.recovery
+
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
-	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf $(VENV) $(INTEROP) $(PEERS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 A direction fires with a probability that falls as a power of its rank, and with a log-normal strength; the directions
 themselves lean towards the leading axes of a power-law spectrum, as those of language models do. Rows come centred
-and with unit mean square, as `antar` makes them before it trains. Used by processes without antar: imports none of it.
+and with unit mean square, as antar makes them before it trains. Used by processes that have no antar.
 """
 
 from __future__ import annotations
@@ -69,7 +69,12 @@ def firing_probabilities(truth: Truth) -> Tensor:
 
 
 def _fill(
-    rows_bd: Tensor, directions_md: Tensor, probability_m: Tensor, axes_d: Tensor, noise: float, generator: torch.Generator
+    rows_bd: Tensor,
+    directions_md: Tensor,
+    probability_m: Tensor,
+    axes_d: Tensor,
+    noise: float,
+    generator: torch.Generator,
 ) -> None:
     fires_bm = torch.rand(len(rows_bd), len(probability_m), generator=generator) < probability_m
     offsets_b = F.pad(fires_bm.sum(1).cumsum(0), (1, 0))

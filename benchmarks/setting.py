@@ -15,6 +15,8 @@ from torch import Tensor
 # Encoder rows of the latents that are held dead are this much shorter than the others: about half of their
 # pre-activations are positive, as those of dead latents are, and none of them comes near the k-th largest.
 HELD_ENCODER_NORM = 0.1
+# The rows are drawn from small seeds: a start from the same one would be the hidden directions themselves.
+START = 1_000_003
 
 
 class Plain(NamedTuple):
@@ -53,7 +55,7 @@ class Setting:
 
 def start_weights(setting: Setting) -> Plain:
     """Unit decoder rows in random directions, the encoder their transpose, zero biases."""
-    generator = torch.Generator().manual_seed(setting.seed)
+    generator = torch.Generator().manual_seed(START + setting.seed)
     decoder_nd = torch.randn(setting.n_latents, setting.d_model, generator=generator)
     decoder_nd /= decoder_nd.norm(dim=1, keepdim=True)
     encoder_nd = decoder_nd.clone()

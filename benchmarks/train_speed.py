@@ -117,13 +117,14 @@ def run_plan(
         variants[family, batch] = about[who].pop("variant")
         say(f"{name}: {who} is ready ({about[who]['options']})")
     rounds: dict[str, list[float]] = {who: [] for who in workers}
-    for who, worker in workers.items():
+    for worker in workers.values():
         worker.call("run", steps=plan.warm_up)
     for number in range(plan.rounds):
         for who, worker in workers.items():
             seconds = worker.call("run", steps=plan.steps_a_round)["seconds"]
             rounds[who].append(plan.steps_a_round * batch / sum(seconds))
-        say(f"{name}, round {number + 1}/{plan.rounds}: " + ", ".join(f"{w} {r[-1]:.0f}/s" for w, r in rounds.items()))
+        speeds = ", ".join(f"{who} {speed[-1]:.0f}/s" for who, speed in rounds.items())
+        say(f"{name}, round {number + 1}/{plan.rounds}: {speeds}")
     trainers = {
         who: {
             "samples_per_s": round(statistics.median(rounds[who]), 1),

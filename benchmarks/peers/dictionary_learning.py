@@ -1,8 +1,8 @@
 """dictionary_learning: `TopKTrainer.update`.
 
-Its loop, `trainSAE`, puts `update` under autocast on a GPU and leaves it out on a CPU; where it is faster, it gets it.
-The trainer clips at norm 1 and has no option for it; AuxK takes the d/2 strongest dead latents. Steps are counted from
-1: at step 0 it would put the batch's geometric median into the decoder bias, and all trainers start alike.
+Its loop, `trainSAE`, puts `update` under autocast on a GPU only; here it gets autocast where that is faster. The
+trainer clips at norm 1 and has no option for it; AuxK takes the d/2 strongest dead latents. Steps are counted from 1:
+at step 0 it would put the batch's geometric median into the decoder bias, and all trainers start alike.
 """
 
 from __future__ import annotations

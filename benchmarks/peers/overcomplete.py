@@ -1,7 +1,8 @@
 """overcomplete: `train_sae` (or `train_sae_amp`) on a `TopKSAE`, one batch a call, with its monitoring off.
 
-The caller brings the optimiser and the loss, so torch's fused Adam is one of its options, and it gets AuxK only where latents are held dead.
-It does not know who is dead: its AuxK takes the n/2 strongest latents that were not chosen. It has no decoder bias.
+The caller brings the optimiser and the loss, so torch's fused Adam is one of its options, and it gets AuxK only where
+latents are dead or may die. It does not know who is: its AuxK takes the n/2 strongest latents that were not chosen.
+It has no decoder bias.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ class Overcomplete:
         self, setting: Setting, start: Plain, rows_nd: Tensor, amp: bool = False, fused: bool = False
     ) -> None:
         self._sae = TopKSAE(
-            setting.d_model, setting.n_latents, top_k=setting.k, dictionary_params={"initializer": start.decoder_nd.numpy()}
+            setting.d_model,
+            setting.n_latents,
+            top_k=setting.k,
+            dictionary_params={"initializer": start.decoder_nd.numpy()},
         )
         self._linear = self._sae.encoder.final_block[0]
         with torch.no_grad():
@@ -43,15 +47,13 @@ class Overcomplete:
         self._loss = partial(top_k_auxiliary_loss, penalty=setting.auxk) if auxk else mean_square
         self._train = partial(train_sae_amp if amp else train_sae, device="cpu")
         self._clip = setting.clip
-        self.options = (
-            f"{'train_sae_amp, autocast bf16' if amp else 'train_sae, fp32'}, monitoring 0, "
-            f"{'fused ' if fused else ''}Adam, clip {setting.clip:g}, loss {'top_k_auxiliary_loss, k_aux n/2 (fixed)' if auxk else 'mean square'}"
-        )
+        loop = "train_sae_amp, autocast bf16" if amp else "train_sae, fp32"
+        loss = "top_k_auxiliary_loss, k_aux n/2 (fixed)" if auxk else "mean square"
+        adam = "fused Adam" if fused else "Adam"
+        self.options = f"{loop}, monitoring 0, {adam}, clip {setting.clip:g}, loss {loss}"
 
     def step(self, x_bd: Tensor) -> None:
-        self._train(
-            self._sae, [x_bd], self._loss, self._optimiser, nb_epochs=1, clip_grad=self._clip, monitoring=0
-        )
+        self._train(self._sae, [x_bd], self._loss, self._optimiser, nb_epochs=1, clip_grad=self._clip, monitoring=0)
 
     @torch.no_grad()
     def weights(self) -> Plain:

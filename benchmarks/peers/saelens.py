@@ -62,7 +62,8 @@ class SaeLens:
         self._trainer.n_forward_passes_since_fired[held_latents(setting)] = 2 * window
         self.options = (
             f"SAETrainer.step, autocast bf16, compile_sae {compile_sae}, Adam, clip 1 (fixed), "
-            f"decoder_init_norm {self.decoder_norm:g}, rescale_acts_by_decoder_norm, k_aux d/2 = {setting.d_model // 2} (fixed)"
+            f"decoder_init_norm {self.decoder_norm:g}, rescale_acts_by_decoder_norm, "
+            f"k_aux d/2 = {setting.d_model // 2} (fixed)"
         )
 
     def step(self, x_bd: Tensor) -> None:
