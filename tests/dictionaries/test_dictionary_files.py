@@ -29,7 +29,7 @@ from antar.dictionaries import (
 from antar.dictionaries.data import Scaling, fit_scaling
 from antar.dictionaries.evaluate import density_histogram
 from antar.dictionaries.loss import forward
-from antar.dictionaries.trainer import fold
+from antar.dictionaries.topk import fold
 from antar.dictionaries.weights import Weights, unit_rows_
 
 D, N, K = 12, 30, 5
@@ -186,7 +186,10 @@ DAMAGE = {
     "k true": (lambda f: edit_config(f, k=True), "positive whole number, found True"),
     "version": (lambda f: edit_config(f, version=2), "expected version 1, found 2"),
     "format": (lambda f: edit_config(f, format=None), "expected format 'antar.dictionary', found None"),
-    "architecture": (lambda f: edit_config(f, architecture="jumprelu"), "expected architecture 'topk'"),
+    "architecture": (
+        lambda f: edit_config(f, architecture="jumprelu"),
+        "expected architecture .*'pca'.*, found 'jump",
+    ),
     "normalisation": (lambda f: edit_config(f, normalisation="layer_norm"), "expected normalisation 'folded'"),
     "missing tensor": (lambda f: edit_tensors(f, b_enc=None), "expected the tensors W_enc, b_enc"),
     "extra tensor": (lambda f: edit_tensors(f, threshold=np.zeros(N, np.float32)), "found .*threshold"),

@@ -5,17 +5,19 @@ is worth beside its baselines, `load_dictionary` opens one; `geometry` measures 
 """
 
 from antar.core.sparse import SparseCodes
+from antar.dictionaries.batchtopk import BatchTopK
 from antar.dictionaries.checkpoint import remove_checkpoint
 from antar.dictionaries.config import DictionaryConfig, PublishedFault, preset, published_faults
+from antar.dictionaries.crosscoder import Crosscoder
 from antar.dictionaries.evaluate import evaluate
 from antar.dictionaries.geometry import Geometry, geometry
-from antar.dictionaries.topk import TopK, load_dictionary
+from antar.dictionaries.kinds import Dictionary, load_dictionary
+from antar.dictionaries.topk import TopK
 from antar.dictionaries.trainer import TrainedDictionary, train_dictionary
 
-Dictionary = TopK
-"""Whatever `load_dictionary` returns; a union once there are other kinds."""
-
 __all__ = [
+    "BatchTopK",
+    "Crosscoder",
     "Dictionary",
     "DictionaryConfig",
     "Geometry",

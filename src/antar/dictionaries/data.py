@@ -17,14 +17,24 @@ RELATIVE_FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Scaling:
-    """x → (x − centre) / scale. scale² is the mean square about the centre; 0 for a split without variance."""
+    """x → (x − centre) / scale. scale² is the mean square about the centre; 0 for a split without variance.
+
+    scale_d: float32 `[d]`, a scale for each column where they differ (the two sides of a crosscoder); `scale` is then
+    their root mean square
+    """
 
     centre_d: np.ndarray
     scale: float
+    scale_d: np.ndarray | None = None
+
+    @property
+    def columns_d(self) -> np.ndarray:
+        """The scale of each column, float32 `[d]`."""
+        return np.full(len(self.centre_d), self.scale, np.float32) if self.scale_d is None else self.scale_d
 
     def apply(self, acts_nd: np.ndarray, device: torch.device) -> Tensor:
         centred_nd = np.subtract(acts_nd, self.centre_d, dtype=np.float32)
-        centred_nd *= np.float32(1.0 / self.scale)
+        centred_nd *= np.float32(1.0 / self.scale) if self.scale_d is None else 1.0 / self.scale_d
         return torch.from_numpy(centred_nd).to(device)
 
 

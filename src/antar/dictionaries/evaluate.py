@@ -2,42 +2,40 @@
 
 MSE is on the raw scale, as published. FVU = Σ‖x − x̂‖² / Σ‖x − x̄‖² with x̄ of the evaluated part, so that a part
 with another mean than the training texts is not flattered. Beside it stand PCA with as many components as a text has
-latents (fitted on `train`; its basis is shared by all texts, a dictionary's is chosen for each), and a dictionary of
-random unit directions with the same TopK and the scalar gain that suits it best on `train`.
+latents, and random unit directions with the same TopK (baselines.py), both fitted on `train`. A crosscoder's MSE and
+FVU are of both sides together, and of each under `sides`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from antar.core.errors import UserError
-from antar.core.seeds import torch_rng
-from antar.dictionaries.geometry import NO_VARIANCE, Spectrum, spectrum
+from antar.dictionaries.baselines import pca_dictionary, random_dictionary
+from antar.dictionaries.crosscoder import SIDES, Crosscoder
+from antar.dictionaries.geometry import NO_VARIANCE, spectrum
+from antar.dictionaries.kinds import Dictionary
 from antar.dictionaries.topk import TopK
-from antar.dictionaries.weights import Weights, unit_rows_
 
 CHUNK_ROWS = 2048
 # log10 of the firing rate: from 1 in 100,000 texts to all of them, half a decade a bin.
 DENSITY_EDGES = tuple(round(-5.0 + 0.5 * i, 1) for i in range(11))
 
-Reconstruct = Callable[[np.ndarray], np.ndarray]
-
 
 @dataclass(frozen=True)
 class Baselines:
-    """Reconstructions that know the training part only."""
+    """Dictionaries that know the training part only."""
 
-    pca: Reconstruct
-    random: Reconstruct
+    pca: TopK
+    random: TopK
 
 
 def evaluate(
-    dictionary: TopK, acts_nd: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int = 0
+    dictionary: Dictionary, acts_nd: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int = 0
 ) -> dict[str, Any]:
     """Metrics of `dictionary` on each part (name → rows of the raw `acts_nd`), as JSON.
 
@@ -53,6 +51,7 @@ def evaluate(
     train = indexed.get("train", np.arange(0))
     baselines = _baselines(dictionary, acts_nd, train, seed) if len(train) else None
     return {
+        "kind": dictionary.kind,
         "d_model": dictionary.d_model,
         "n_latents": dictionary.n_latents,
         "k": dictionary.k,
@@ -60,27 +59,32 @@ def evaluate(
     }
 
 
-def _part(dictionary: TopK, acts_nd: np.ndarray, rows: np.ndarray, baselines: Baselines | None) -> dict[str, Any]:
+def _part(
+    dictionary: Dictionary, acts_nd: np.ndarray, rows: np.ndarray, baselines: Baselines | None
+) -> dict[str, Any]:
     if len(rows) == 0:
         return {"rows": 0, "mse": None, "fvu": None, "fvu_reason": "the part has no texts"}
     mean_d = acts_nd[rows].mean(axis=0, dtype=np.float64)
-    sums = _Sums(dictionary.n_latents)
+    sides = {side: dictionary.columns(side) for side in SIDES} if isinstance(dictionary, Crosscoder) else {}
+    sums = _Sums(dictionary.n_latents, sides)
     for lo in range(0, len(rows), CHUNK_ROWS):
         x_bd = acts_nd[rows[lo : lo + CHUNK_ROWS]].astype(np.float32)
         codes = dictionary.encode(x_bd)
         sums.add(x_bd, dictionary.decode(codes), mean_d)
         sums.firing_n += codes.firing_counts()
         if baselines:
-            sums.pca += _squares(x_bd, baselines.pca(x_bd))
-            sums.random += _squares(x_bd, baselines.random(x_bd))
+            sums.pca += _squares(x_bd, baselines.pca)
+            sums.random += _squares(x_bd, baselines.random)
     return sums.report(len(rows), acts_nd.shape[1], dictionary, baselines is not None)
 
 
 class _Sums:
     """Sums over the texts of a part, in fp64."""
 
-    def __init__(self, n_latents: int) -> None:
+    def __init__(self, n_latents: int, sides: Mapping[str, slice]) -> None:
         self.error = self.variance = self.square = self.pca = self.random = 0.0
+        self.sides = sides
+        self.of_side = {side: np.zeros(3) for side in sides}  # error, variance, square
         self.cosine = self.centred_cosine = 0.0
         self.cosine_rows = self.centred_rows = 0
         self.firing_n = np.zeros(n_latents, dtype=np.int64)
@@ -90,12 +94,14 @@ class _Sums:
         self.error += float(np.square(x - again).sum())
         self.variance += float(np.square(x - mean_d).sum())
         self.square += float(np.square(x).sum())
+        for side, at in self.sides.items():
+            self.of_side[side] += [np.square(part[:, at]).sum() for part in (x - again, x - mean_d, x)]
         total, count = _cosines(x, again)
         self.cosine, self.cosine_rows = self.cosine + total, self.cosine_rows + count
         total, count = _cosines(x - mean_d, again - mean_d)
         self.centred_cosine, self.centred_rows = self.centred_cosine + total, self.centred_rows + count
 
-    def report(self, rows: int, d_model: int, dictionary: TopK, with_baselines: bool) -> dict[str, Any]:
+    def report(self, rows: int, d_model: int, dictionary: Dictionary, with_baselines: bool) -> dict[str, Any]:
         varies = self.variance > NO_VARIANCE * self.square
         l0 = float(self.firing_n.sum()) / rows
         fired_n = self.firing_n > 0
@@ -114,7 +120,16 @@ class _Sums:
             "cosine": self.cosine / self.cosine_rows if self.cosine_rows else None,
             "centred_cosine": self.centred_cosine / self.centred_rows if self.centred_rows else None,
             "density": density_histogram(self.firing_n, rows),
+            **({"sides": self._by_side(rows, d_model)} if self.sides else {}),
         }
+
+    def _by_side(self, rows: int, d_model: int) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {}
+        for side, (error, variance, square) in self.of_side.items():
+            varies = variance > NO_VARIANCE * square
+            mse = float(error) / (rows * (d_model // len(self.sides)))
+            found[side] = {"mse": mse, "fvu": float(error / variance) if varies else None}
+        return found
 
 
 def density_histogram(firing_n: np.ndarray, rows: int) -> dict[str, Any]:
@@ -138,41 +153,11 @@ def _cosines(a_bd: np.ndarray, b_bd: np.ndarray) -> tuple[float, int]:
     return float((dots_b[defined_b] / lengths_b[defined_b]).sum()), int(defined_b.sum())
 
 
-def _squares(x_bd: np.ndarray, reconstruction_bd: np.ndarray) -> float:
-    return float(np.square(x_bd.astype(np.float64) - reconstruction_bd).sum())
+def _squares(x_bd: np.ndarray, dictionary: TopK) -> float:
+    return float(np.square(x_bd.astype(np.float64) - dictionary.decode(dictionary.encode(x_bd))).sum())
 
 
-def _baselines(dictionary: TopK, acts_nd: np.ndarray, train: np.ndarray, seed: int) -> Baselines:
+def _baselines(dictionary: Dictionary, acts_nd: np.ndarray, train: np.ndarray, seed: int) -> Baselines:
     found = spectrum(acts_nd, train)
-    return Baselines(_pca(found, dictionary.k), _random(dictionary, acts_nd, train, found.mean_d, seed))
-
-
-def _pca(found: Spectrum, k: int) -> Reconstruct:
-    basis_dk = found.vectors_dd[:, :k]
-
-    def reconstruct(x_bd: np.ndarray) -> np.ndarray:
-        return found.mean_d + ((x_bd - found.mean_d) @ basis_dk) @ basis_dk.T
-
-    return reconstruct
-
-
-def _random(dictionary: TopK, acts_nd: np.ndarray, train: np.ndarray, mean_d: np.ndarray, seed: int) -> Reconstruct:
-    """Random unit directions as encoder and decoder, the training mean as bias, and the best scalar gain."""
-    generator = torch_rng(seed, "random dictionary", dictionary.n_latents, dictionary.d_model)
-    rows_nd = unit_rows_(torch.randn(dictionary.n_latents, dictionary.d_model, generator=generator))
-    bias_d = torch.from_numpy(mean_d.astype(np.float32))
-    random = TopK(Weights(rows_nd, torch.zeros(dictionary.n_latents), rows_nd, bias_d), dictionary.k)
-    mean32_d = bias_d.numpy()
-
-    def without_gain(x_bd: np.ndarray) -> np.ndarray:
-        return random.decode(random.encode(x_bd)).astype(np.float64) - mean32_d
-
-    # Least squares: the gain g that minimises Σ‖(x − mean) − g·r‖² is Σ⟨x − mean, r⟩ / Σ‖r‖².
-    agreement = energy = 0.0
-    for lo in range(0, len(train), CHUNK_ROWS):
-        x_bd = acts_nd[train[lo : lo + CHUNK_ROWS]].astype(np.float32)
-        r_bd = without_gain(x_bd)
-        agreement += float(((x_bd - mean32_d) * r_bd).sum())
-        energy += float(np.square(r_bd).sum())
-    gain = agreement / energy if energy > 0 else 0.0
-    return lambda x_bd: mean32_d + gain * without_gain(x_bd)
+    random = random_dictionary(acts_nd, train, found.mean_d, dictionary.n_latents, dictionary.k, seed)
+    return Baselines(pca_dictionary(found, dictionary.k), random)

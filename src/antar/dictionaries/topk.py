@@ -8,39 +8,36 @@ length, in activation units, that the latent adds along its unit decoder row.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from antar.core.atomic import write_json, write_safetensors
 from antar.core.errors import UserError
 from antar.core.sparse import SparseCodes
-from antar.dictionaries.loss import decode_sparse, forward
+from antar.dictionaries.data import Scaling
+from antar.dictionaries.files import read_sizes, read_tensors, write_dictionary
+from antar.dictionaries.loss import Entries, decode_sparse, forward, select_by_text
 from antar.dictionaries.weights import NAMES, Weights
 
-FORMAT = "antar.dictionary"
-VERSION = 1
-CONFIG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
 # Pre-activations of one chunk take at most this many bytes, whatever the number of texts.
 CHUNK_BYTES = 64 * 2**20
-UNIT_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
 class TopK:
-    """A dictionary with at most k latents a text. `weights` are float32 on the raw scale; decoder rows are unit."""
+    """A dictionary with at most k latents a text. `weights` are float32 on the raw scale; decoder rows are unit.
+
+    kind: `topk`, or `pca` or `random` for the two baselines that have this form (baselines.py)
+    """
 
     weights: Weights
     k: int
+    kind: str = "topk"
 
     @property
     def n_latents(self) -> int:
@@ -50,7 +47,7 @@ class TopK:
     def d_model(self) -> int:
         return self.weights.encoder_nd.shape[1]
 
-    @cached_property
+    @property
     def decoder_nd(self) -> np.ndarray:
         """float32 `[n_latents, d_model]`, rows of unit length."""
         return self.weights.decoder_nd.cpu().numpy()
@@ -61,15 +58,24 @@ class TopK:
         Raises UserError for another width and for a row that is not finite, which it names.
         """
         acts = self._checked(acts_nd)
-        indices_nk = np.empty((len(acts), self.k), dtype=np.int32)
-        values_nk = np.empty((len(acts), self.k), dtype=np.float32)
+        parts: list[tuple[np.ndarray, np.ndarray]] = []
         for rows in self._chunks(len(acts)):
             x_bd = self._on_device(acts[rows])
-            out = forward(self.weights, x_bd, self.k)
+            indices_bk, values_bk = self._firing(x_bd)
             _check_finite(x_bd, rows.start)
-            indices_nk[rows] = out.indices_bk.to(torch.int32).cpu().numpy()
-            values_nk[rows] = out.values_bk.cpu().numpy()
+            parts.append((indices_bk.to(torch.int32).cpu().numpy(), values_bk.cpu().numpy()))
+        widest = max((indices_bk.shape[1] for indices_bk, _ in parts), default=self.k)
+        indices_nk = np.zeros((len(acts), widest), dtype=np.int32)
+        values_nk = np.zeros((len(acts), widest), dtype=np.float32)
+        for rows, (indices_bk, values_bk) in zip(self._chunks(len(acts)), parts, strict=True):
+            indices_nk[rows, : indices_bk.shape[1]] = indices_bk
+            values_nk[rows, : values_bk.shape[1]] = values_bk
         return SparseCodes(indices_nk, values_nk, self.n_latents)
+
+    def _firing(self, x_bd: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents and strengths of each row, strongest first, as many columns as the fullest row needs."""
+        out = forward(self.weights, x_bd, self.k)
+        return out.indices_bk, out.values_bk
 
     def decode(self, codes: SparseCodes) -> np.ndarray:
         """Raw reconstructions, float32 `[n, d_model]`."""
@@ -89,22 +95,19 @@ class TopK:
 
     def save(self, folder: Path, about: Mapping[str, Any] | None = None) -> None:
         """Write `cfg.json` and `sae_weights.safetensors`. `about` is JSON that a reader of cfg.json may want."""
-        tensors = {name: tensor.cpu().numpy() for name, tensor in zip(NAMES, self.weights.tensors(), strict=True)}
-        write_safetensors(folder / WEIGHTS_FILE, tensors)
-        write_json(
-            folder / CONFIG_FILE,
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "architecture": "topk",
-                "d_model": self.d_model,
-                "n_latents": self.n_latents,
-                "k": self.k,
-                "dtype": "float32",
-                "normalisation": "folded",
-                "about": dict(about or {}),
-            },
-        )
+        sizes = {"d_model": self.d_model, "n_latents": self.n_latents, "k": self.k}
+        tensors = {name: tensor.cpu().numpy() for name, tensor in self.tensors().items()}
+        write_dictionary(folder, self.kind, sizes, tensors, about)
+
+    @classmethod
+    def load(cls, folder: Path, config: Mapping[str, Any]) -> Self:
+        """The dictionary in `folder`, whose checked `cfg.json` is `config`."""
+        d_model, n_latents, k = read_sizes(folder, config)
+        return cls(read_weights(folder, d_model, n_latents), k, str(config["architecture"]))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a file holds of this dictionary, by name."""
+        return dict(zip(NAMES, self.weights.tensors(), strict=True))
 
     def _checked(self, acts_nd: np.ndarray | Tensor) -> np.ndarray | Tensor:
         if acts_nd.ndim != 2 or acts_nd.shape[1] != self.d_model:
@@ -130,84 +133,50 @@ def _check_finite(x_bd: Tensor, first_row: int) -> None:
         raise UserError(f"activations, row {row}: expected finite numbers, found NaN or infinity; extract them again")
 
 
-def load_dictionary(folder: Path) -> TopK:
-    """The dictionary in `folder`. Raises a one-line UserError for anything that it does not understand."""
-    config = _read_config(folder)
-    d_model, n_latents, k = (_positive(config, name, folder) for name in ("d_model", "n_latents", "k"))
-    if k > n_latents:
-        raise UserError(f"{folder / CONFIG_FILE}: expected k of at most n_latents = {n_latents}, found {k}")
-    shapes = {
+def weight_shapes(d_model: int, n_latents: int) -> dict[str, tuple[int, ...]]:
+    """The shape of each of `NAMES` in a file."""
+    return {
         "W_enc": (n_latents, d_model),
         "b_enc": (n_latents,),
         "W_dec": (n_latents, d_model),
         "b_dec": (d_model,),
     }
-    tensors = _read_tensors(folder / WEIGHTS_FILE, shapes)
-    lengths_n = np.linalg.norm(tensors["W_dec"].astype(np.float64), axis=1)
-    if np.abs(lengths_n - 1).max() > UNIT_TOLERANCE:
-        row = int(np.abs(lengths_n - 1).argmax())
-        raise UserError(
-            f"{folder / WEIGHTS_FILE}: expected decoder rows of unit length, found {lengths_n[row]:.4g} "
-            f"in row {row}; train the dictionary again"
-        )
-    return TopK(Weights(*(torch.from_numpy(tensors[name]) for name in NAMES)), k)
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG_FILE
-    if folder.is_file() or (folder.is_dir() and not path.is_file()):
-        pickles = [folder] if folder.is_file() else sorted(folder.glob("*.p*"))
-        found = next((p.name for p in pickles if p.suffix in {".pt", ".pth", ".pkl", ".pickle"}), None)
-        if found:
-            raise UserError(
-                f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found {found}; antar opens no pickles, since "
-                "they can run code: convert it to safetensors"
-            )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder}: expected a dictionary ({CONFIG_FILE}), found none; train it first") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}; train the dictionary again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(config).__name__}; train the dictionary again")
-    for key, wanted in {
-        "format": FORMAT,
-        "version": VERSION,
-        "architecture": "topk",
-        "dtype": "float32",
-        "normalisation": "folded",
-    }.items():
-        if config.get(key) != wanted:
-            raise UserError(
-                f"{path}: expected {key} {wanted!r}, found {config.get(key)!r}; "
-                "open it with the antar that wrote it, or train it again"
-            )
-    return config
+def read_weights(folder: Path, d_model: int, n_latents: int) -> Weights:
+    tensors = read_tensors(folder, weight_shapes(d_model, n_latents))
+    return Weights(*(torch.from_numpy(tensors[name]) for name in NAMES))
 
 
-def _positive(config: Mapping[str, Any], name: str, folder: Path) -> int:
-    value = config.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UserError(f"{folder / CONFIG_FILE}: expected {name} to be a positive whole number, found {value!r}")
-    return value
+def fold(weights: Weights, scaling: Scaling) -> Weights:
+    """Weights on normalised inputs → the same dictionary on raw ones, on the CPU. The module says why it is exact."""
+    own = weights.clone().map(Tensor.cpu)
+    own.encoder_bias_n.mul_(scaling.scale)
+    own.decoder_bias_d.mul_(scaling.scale).add_(torch.from_numpy(scaling.centre_d))
+    return own
 
 
-def _read_tensors(path: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    try:
-        with safe_open(path, framework="numpy") as handle:
-            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-    except (FileNotFoundError, SafetensorError) as error:
-        raise UserError(f"{path}: expected a whole safetensors file, found {error}; train it again") from error
-    if tensors.keys() != shapes.keys():
-        raise UserError(f"{path}: expected the tensors {', '.join(shapes)}, found {', '.join(sorted(tensors))}")
-    for name, shape in shapes.items():
-        array = tensors[name]
-        if array.shape != shape or array.dtype != np.float32:
-            raise UserError(
-                f"{path}: expected {name} to be float32 {list(shape)} as {CONFIG_FILE} says, "
-                f"found {array.dtype} {list(array.shape)}"
-            )
-        if not np.isfinite(array).all():
-            raise UserError(f"{path}: expected finite numbers in {name}, found NaN or infinity; train it again")
-    return tensors
+@dataclass(frozen=True)
+class TopKLearner:
+    """How TopK learns (`kinds.Learner` says what each part is for). The baselines borrow it for data that is one
+    point, which no kind can learn from."""
+
+    kind: str = "topk"
+
+    def scaling(self, train_nd: np.ndarray, fit: Callable[[np.ndarray], Scaling]) -> Scaling:
+        return fit(train_nd)
+
+    def start(self, width: int, draw: Callable[[int], Weights]) -> Weights:
+        return draw(width)
+
+    def select(self, pre_bn: Tensor, k: int) -> Entries:
+        return select_by_text(pre_bn, k)
+
+    def threshold(self, weights: Weights, batches: Iterable[Tensor], k: int) -> float:
+        return 0.0
+
+    def reconstruct(self, weights: Weights, x_bd: Tensor, k: int, threshold: float) -> Tensor:
+        return forward(weights, x_bd, k).reconstruction_bd
+
+    def fold(self, weights: Weights, scaling: Scaling, k: int, threshold: float) -> TopK:
+        return TopK(fold(weights, scaling), k, self.kind)

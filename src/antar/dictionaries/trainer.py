@@ -8,9 +8,10 @@ best weights, writes a history row and a checkpoint, and may end the training.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,39 +26,19 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
+from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
-from antar.dictionaries.loss import forward, gradients
-from antar.dictionaries.topk import TopK
+from antar.dictionaries.kinds import BASELINES, LEARNERS, Learner, learner_of
+from antar.dictionaries.loss import gradients
+from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
 from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
 
-HISTORY = pl.Schema(
-    {
-        "epoch": pl.Int64,
-        "step": pl.Int64,
-        "train_mse": pl.Float64,
-        "val_mse": pl.Float64,
-        "val_fvu": pl.Float64,
-        "live_share": pl.Float64,
-        "dead": pl.Int64,
-        "resets": pl.Int64,
-        "best": pl.Boolean,
-    }
-)
 # A validation split whose variance is below this share of the training split's has no FVU.
 NO_VARIANCE = 1e-12
 VALIDATION_CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class TrainedDictionary:
-    """`history` has one row a check (errors on the raw scale); `facts` is JSON. Neither holds times of day."""
-
-    dictionary: TopK
-    history: pl.DataFrame
-    facts: dict[str, Any]
 
 
 @dataclass
@@ -69,6 +50,7 @@ class Counters:
     resets: int = 0
     best_epoch: int = 0
     best_val: float = math.inf
+    best_threshold: float = 0.0
     checks_without_gain: int = 0
 
 
@@ -81,8 +63,12 @@ def train_dictionary(
     checkpoint: Path | None,
     title: str,
     floor: float = 0.0,
+    kind: str = "topk",
 ) -> TrainedDictionary:
-    """Train a TopK dictionary on raw activations `train_nd [n, d_model]`, stopped by `val_nd [m, d_model]`.
+    """Train a dictionary on raw activations `train_nd [n, d_model]`, stopped by `val_nd [m, d_model]`.
+
+    `kind`: one of `kinds.LEARNERS`; a crosscoder takes base's columns and chat's side by side, the baselines are
+    fitted in one go.
 
     The result is the best check's weights, and depends on data, config, seed, threads and machine only. With a
     `checkpoint` folder a killed training goes on from its last check, to the same bits; the caller removes it
@@ -92,12 +78,15 @@ def train_dictionary(
     """
     check_rows(train_nd, "training")
     check_rows(val_nd, "validation", train_nd.shape[1])
-    scaling = fit_scaling(train_nd, cfg.normalise, floor)
+    learner = learner_of(kind)
+    scaling = learner.scaling(train_nd, lambda rows_nd: fit_scaling(rows_nd, cfg.normalise, floor))
     if scaling.scale == 0:
-        return _constant_dictionary(train_nd, val_nd, scaling, cfg, seed)
-    fingerprint = _fingerprint(train_nd, val_nd, cfg, seed) if checkpoint else ""
+        return Split(train_nd, val_nd, scaling, cfg, seed).constant(learner)
+    if kind in BASELINES:
+        return Split(train_nd, val_nd, scaling, cfg, seed).baseline(kind)
+    fingerprint = _fingerprint(train_nd, val_nd, cfg, seed, kind) if checkpoint else ""
     with _threads(cfg.threads):
-        training = Training(train_nd, val_nd, scaling, cfg, seed)
+        training = Training(train_nd, val_nd, scaling, cfg, seed, learner)
         saved = read_checkpoint(checkpoint, fingerprint) if checkpoint else None
         if saved:
             training.restore(saved)
@@ -118,16 +107,23 @@ class Training:
     """The state of one training, and what an epoch and a check do to it."""
 
     def __init__(
-        self, train_nd: np.ndarray, val_nd: np.ndarray, scaling: Scaling, cfg: DictionaryConfig, seed: int
+        self,
+        train_nd: np.ndarray,
+        val_nd: np.ndarray,
+        scaling: Scaling,
+        cfg: DictionaryConfig,
+        seed: int,
+        learner: Learner = LEARNERS["topk"],
     ) -> None:
-        self.cfg, self.seed, self.scaling = cfg, seed, scaling
+        self.cfg, self.seed, self.scaling, self.learner = cfg, seed, scaling, learner
         self.device = _device(cfg)
         self.train_nd = scaling.apply(train_nd, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
         self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
         self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
         self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * self.steps_per_epoch * cfg.max_epochs))
-        self.weights = initial_weights(cfg, train_nd.shape[1], seed).map(lambda tensor: tensor.to(self.device))
+        start = learner.start(train_nd.shape[1], lambda width: initial_weights(cfg, width, seed))
+        self.weights = start.map(lambda tensor: tensor.to(self.device))
         self.best = self.weights.clone()
         # Fused: one kernel a tensor, and no host sync for the step count. lr changes every step.
         self.optimiser = torch.optim.AdamW(
@@ -169,7 +165,7 @@ class Training:
     @torch.no_grad()
     def step(self, x_bd: Tensor) -> None:
         """One optimiser step. No host sync."""
-        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux)
+        out = gradients(self.weights, x_bd, self.cfg.k, self.dead.aux, self.learner.select)
         self._errors += out.mse
         self._steps_summed += 1
         # A step along a unit row only changes its length, which is fixed: take that part out (Bricken et al. 2023).
@@ -197,8 +193,10 @@ class Training:
     def check(self) -> dict[str, Any]:
         """Measure the validation split, keep the best weights, and append a history row."""
         errors = torch.zeros((), dtype=torch.float64, device=self.device)
+        threshold = self.learner.threshold(self.weights, self._threshold_batches(), self.cfg.k)
         for x_bd in self.val_nd.split(VALIDATION_CHUNK):
-            errors += (x_bd - forward(self.weights, x_bd, self.cfg.k).reconstruction_bd).double().square().sum()
+            again_bd = self.learner.reconstruct(self.weights, x_bd, self.cfg.k, threshold)
+            errors += (x_bd - again_bd).double().square().sum()
         val = float(errors) / self.val_nd.numel()
         if not math.isfinite(val):
             raise UserError(
@@ -208,7 +206,7 @@ class Training:
         gained = val < self.at.best_val * (1 - self.cfg.min_delta)
         if val < self.at.best_val:
             self.best.copy_from(self.weights)
-            self.at.best_val, self.at.best_epoch = val, self.at.epoch
+            self.at.best_val, self.at.best_epoch, self.at.best_threshold = val, self.at.epoch, threshold
         self.at.checks_without_gain = 0 if gained else self.at.checks_without_gain + 1
         raw = self.scaling.scale**2
         row = {
@@ -226,6 +224,12 @@ class Training:
         self._steps_summed = 0
         self.history.append(row)
         return row
+
+    def _threshold_batches(self) -> Iterator[Tensor]:
+        """The same training batches at every check; none is drawn for a kind that asks for none."""
+        batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, 0, self.device)
+        for rows in itertools.islice(batches, THRESHOLD_BATCHES):
+            yield self.train_nd[rows]
 
     def moments(self) -> tuple[Weights, Weights]:
         """Adam's first and second moments; there are some after the first step."""
@@ -269,10 +273,12 @@ class Training:
 
     def result(self) -> TrainedDictionary:
         history = pl.DataFrame(self.history, schema=HISTORY, orient="row")
-        dictionary = TopK(fold(self.best, self.scaling), self.cfg.k)
+        dictionary = self.learner.fold(self.best, self.scaling, self.cfg.k, self.at.best_threshold)
         last = self.history[-1]
         facts = {
-            **_common_facts(self.train_nd, self.val_nd, self.scaling, self.cfg, self.seed),
+            **common_facts(
+                self.train_nd, self.val_nd, self.scaling, self.cfg, self.seed, dictionary, self.device.type
+            ),
             "steps": self.at.step,
             "epochs": self.at.epoch,
             "best_epoch": self.at.best_epoch,
@@ -285,43 +291,6 @@ class Training:
             "dead_window_steps": self.dead.window_steps,
         }
         return TrainedDictionary(dictionary, history, facts)
-
-
-def fold(weights: Weights, scaling: Scaling) -> Weights:
-    """Weights on normalised inputs → the same dictionary on raw ones (topk.py says why this is exact), on the CPU."""
-    own = weights.clone().map(Tensor.cpu)
-    own.encoder_bias_n.mul_(scaling.scale)
-    own.decoder_bias_d.mul_(scaling.scale).add_(torch.from_numpy(scaling.centre_d))
-    return own
-
-
-def _constant_dictionary(
-    train_nd: np.ndarray, val_nd: np.ndarray, scaling: Scaling, cfg: DictionaryConfig, seed: int
-) -> TrainedDictionary:
-    """For a split without variance, such as the delta of a checkpoint and itself: nothing ever fires."""
-    weights = initial_weights(cfg, train_nd.shape[1], seed)
-    weights.encoder_nd.zero_()
-    weights.decoder_bias_d.copy_(torch.from_numpy(scaling.centre_d))
-    facts = {**_common_facts(train_nd, val_nd, scaling, cfg, seed), "steps": 0, "epochs": 0, "live_share": 0.0}
-    return TrainedDictionary(TopK(weights, cfg.k), pl.DataFrame(schema=HISTORY), facts)
-
-
-def _common_facts(
-    train_nd: np.ndarray | Tensor, val_nd: np.ndarray | Tensor, scaling: Scaling, cfg: DictionaryConfig, seed: int
-) -> dict[str, Any]:
-    return {
-        "zero_variance": scaling.scale == 0,
-        "rows_train": len(train_nd),
-        "rows_val": len(val_nd),
-        "d_model": train_nd.shape[1],
-        "n_latents": cfg.n_latents,
-        "k": cfg.k,
-        "seed": seed,
-        "scale": scaling.scale,
-        "centre_norm": float(np.linalg.norm(scaling.centre_d.astype(np.float64))),
-        "threads": cfg.threads or torch.get_num_threads(),
-        "device": _device(cfg).type,
-    }
 
 
 def _device(cfg: DictionaryConfig) -> torch.device:
@@ -341,7 +310,7 @@ def _threads(threads: int | None) -> Generator[None]:
         torch.set_num_threads(before)
 
 
-def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int) -> str:
+def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int, kind: str) -> str:
     digests = [hashlib.sha256(np.ascontiguousarray(acts_nd).data).hexdigest() for acts_nd in (train_nd, val_nd)]
     return sha256_json(
         {
@@ -349,6 +318,7 @@ def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig
             "shapes": [list(train_nd.shape), list(val_nd.shape)],
             "config": cfg.training_fields(),
             "seed": seed,
+            "kind": kind,
             "threads": cfg.threads or torch.get_num_threads(),
             "torch": torch.__version__,
             "code": code_version("dictionaries"),
