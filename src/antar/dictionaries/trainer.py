@@ -26,12 +26,13 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
+from antar.core.sites import BASELINE_KINDS
 from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
-from antar.dictionaries.kinds import BASELINES, LEARNERS, Learner, learner_of
+from antar.dictionaries.kinds import LEARNERS, Learner, learner_of
 from antar.dictionaries.loss import gradients
 from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
 from antar.dictionaries.weights import NAMES, Weights, initial_weights, unit_rows_
@@ -82,7 +83,7 @@ def train_dictionary(
     scaling = learner.scaling(train_nd, lambda rows_nd: fit_scaling(rows_nd, cfg.normalise, floor))
     if scaling.scale == 0:
         return Split(train_nd, val_nd, scaling, cfg, seed).constant(learner)
-    if kind in BASELINES:
+    if kind in BASELINE_KINDS:
         return Split(train_nd, val_nd, scaling, cfg, seed).baseline(kind)
     fingerprint = _fingerprint(train_nd, val_nd, cfg, seed, kind) if checkpoint else ""
     with _threads(cfg.threads):
