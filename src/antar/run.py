@@ -157,6 +157,8 @@ class Run:
             one.layer in self.study["extract"]["layers"]
             and (one.seed or 0) <= cfg["seeds"]
             and (one.fold is None or one.fold < cfg["folds"])
+            and (one.kind or "topk") in cfg.get("kinds", ["topk"])
+            and (one.kind == "crosscoder" or one.trained_on.split(":")[0] in cfg.get("sides", _SIDES))
         )
 
     def dictionary(self, dictionary: DictionaryId | str) -> Dictionary:
@@ -167,16 +169,21 @@ class Run:
     def metrics(self, dictionary: DictionaryId | str) -> dict[str, Any]:
         return self._json(f"dictionaries/{_as_id(dictionary).folder}/metrics.json")
 
+    def latent_scaling(self, dictionary: DictionaryId | str) -> pl.DataFrame:
+        """How much of each latent of a crosscoder is in base and in chat: one row a latent."""
+        return self._parquet(f"dictionaries/{_as_id(dictionary).folder}/latent_scaling.parquet")
+
     def history(self, dictionary: DictionaryId | str) -> pl.DataFrame:
         """The training curve: one row for each check."""
         return self._parquet(f"dictionaries/{_as_id(dictionary).folder}/history.parquet")
 
     def activations(self, side: str, layer: int) -> np.ndarray:
-        """float32 `[n_texts, d_model]` at a site; delta sides are subtracted on reading."""
+        """float32 `[n_texts, d_model]` at a site; delta sides are subtracted on reading, and `joint` has base's
+        columns before chat's."""
         from antar.models.read import read_site  # transformers: only where activations are wanted
 
         site = Site(side, layer)
-        for stored in site.difference or (side,):
+        for stored in site.stored:
             self._path(f"activations/{Site(stored, layer).folder}")
         return read_site(self.folder, site)
 
@@ -193,7 +200,7 @@ class Run:
     def layers_of(self, side: str) -> list[int]:
         """The layers at which the run holds the activations that `side` needs."""
         root = self.folder / "activations"
-        stored = Site(side, 0).difference or (side,)
+        stored = Site(side, 0).stored
         found = [
             {int(path.name.rsplit(".layer", 1)[1]) for path in root.glob(f"{part.replace(':', '-')}.layer[0-9]*")
              if shard_paths(path)}

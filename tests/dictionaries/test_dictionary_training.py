@@ -21,6 +21,7 @@ from antar.dictionaries.checkpoint import CHECKPOINT_FILE
 from antar.dictionaries.data import check_rows, epoch_batches, fit_scaling
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.evaluate import evaluate
+from antar.dictionaries.kinds import LEARNERS
 from antar.dictionaries.trainer import TrainedDictionary, Training
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
@@ -305,9 +306,12 @@ class NoSync(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_a_training_step_never_waits_for_the_device() -> None:
+@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
+def test_a_training_step_never_waits_for_the_device(kind: str) -> None:
     acts_nd, _ = planted(128, active=1.0)
-    training = Training(acts_nd, acts_nd, fit_scaling(acts_nd, True), small(batch=32, k=1), 0)
+    training = Training(
+        acts_nd, acts_nd, fit_scaling(acts_nd, True), small(batch=32, k=1, path="torch"), 0, LEARNERS[kind]
+    )
     training.run_epoch()
     assert training.dead.aux is not None
     rows = torch.arange(32)
@@ -318,9 +322,11 @@ def test_a_training_step_never_waits_for_the_device() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-def test_a_training_step_never_waits_for_a_cuda_device() -> None:
+@pytest.mark.parametrize("kind", ["topk", "batchtopk"])
+def test_a_training_step_never_waits_for_a_cuda_device(kind: str) -> None:
     acts_nd, _ = planted(128, active=1.0)
-    training = Training(acts_nd, acts_nd, fit_scaling(acts_nd, True), small(batch=32, k=1, device="cuda"), 0)
+    cfg = small(batch=32, k=1, device="cuda")
+    training = Training(acts_nd, acts_nd, fit_scaling(acts_nd, True), cfg, 0, LEARNERS[kind])
     training.run_epoch()
     rows = torch.arange(32, device="cuda")
     torch.cuda.set_sync_debug_mode("error")

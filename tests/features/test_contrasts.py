@@ -287,6 +287,28 @@ def test_undefined_contrasts_say_what_to_ask_for() -> None:
         measure_contrasts(make_texts().with_columns(group=pl.lit("cultural")), codes, culture)
 
 
+def test_a_dictionary_of_both_sides_has_all_contrasts_and_a_crosscoder_has_culture() -> None:
+    joint, crosscoder = DictionaryId("joint", 1), DictionaryId("joint", 1, "crosscoder")
+    assert defined_contrasts(joint, {"base", "chat"}) == ("shift", "culture", "interaction", "facet")
+    assert defined_contrasts(crosscoder, {"joint"}) == ("culture", "facet")
+    with pytest.raises(
+        UserError, match=r"shift on joint\.layer01\.crosscoder: expected a dictionary with codes of base"
+    ):
+        require_defined("shift", crosscoder, {"joint"})
+
+
+def test_a_baseline_is_a_null_in_a_family_of_its_own() -> None:
+    texts, real, baseline = make_texts(), DictionaryId("base", 1), DictionaryId("base", 1, "random")
+    codes = {(real, "base"): codes_of(make_dense(1)), (real, "chat"): codes_of(make_dense(2))}
+    config = ContrastConfig(permutations=50)
+    alone = measure_contrasts(texts, codes, config)
+    both = measure_contrasts(
+        texts, codes | {(baseline, side): codes[real, side] for side in ("base", "chat")}, config
+    )
+    assert set(both.filter(pl.col("dictionary") == str(baseline))["null"]) == {"random"}
+    assert both.filter(pl.col("dictionary") == str(real)).equals(alone)  # q values too
+
+
 def test_training_texts_stay_out() -> None:
     texts = make_texts().with_columns(split=pl.Series(["train" if i % 3 else "heldout" for i in range(N)]))
     config = CONFIG.model_copy(update={"shift": False, "interaction": False, "facets": ()})

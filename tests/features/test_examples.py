@@ -185,6 +185,39 @@ def test_encoding_in_batches_and_shards_give_the_same_codes_back(tmp_path) -> No
         read_codes(tmp_path, chat, "delta:a", 2)
 
 
+def test_texts_with_unequal_numbers_of_latents_come_back_from_unequal_shards(tmp_path) -> None:
+    rng = np.random.default_rng(3)
+    dense = np.where(rng.random((40, 30)) < rng.random((40, 1)) ** 3, rng.random((40, 30)), 0).astype(np.float32)
+    dense[5] = 0
+    dictionary, kept = DictionaryId("base", 3, "batchtopk"), []
+    for shard, rows in enumerate((slice(0, 25), slice(25, 39), slice(39, 40))):
+        parts = [np.flatnonzero(row) for row in dense[rows]]
+        parts = [part[np.argsort(-row[part])] for part, row in zip(parts, dense[rows], strict=True)]
+        counts = np.array([len(part) for part in parts])
+        values = np.concatenate([row[part] for part, row in zip(parts, dense[rows], strict=True)])
+        codes = SparseCodes.of_flat(np.concatenate(parts), values, counts, 30)
+        np.testing.assert_array_equal(codes.csr().toarray(), dense[rows])
+        assert codes.indices_nk.shape == (len(parts), max(1, counts.max()))
+        path = codes_shard_path(tmp_path, dictionary, "base", shard)
+        write_codes_shard(path, codes, "f")
+        kept.append(path.stat().st_size)
+    again = read_codes(tmp_path, dictionary, "base", 30)
+    np.testing.assert_array_equal(again.csr().toarray(), dense)
+    assert (np.diff(again.values_nk, axis=1) <= 0).all()  # strongest first, zeros last
+    np.testing.assert_array_equal(again.firing_counts(), (dense > 0).sum(0))
+    fired = int((dense[:25] > 0).sum())
+    assert kept[0] < 8 * fired + 4 * 25 + 500 < 8 * 25 * (dense[:25] > 0).sum(1).max()
+
+
+def test_the_stronger_of_two_codes_is_the_elementwise_maximum() -> None:
+    rng = np.random.default_rng(4)
+    a, b = random_codes(rng, 30, 20, 5), random_codes(rng, 30, 20, 3)
+    both = a.maximum(b)
+    np.testing.assert_array_equal(both.csr().toarray(), np.maximum(a.csr().toarray(), b.csr().toarray()))
+    nothing = a.rows(np.arange(0)).maximum(b.rows(np.arange(0)))
+    assert len(nothing) == 0 and nothing.n_latents == 20
+
+
 def test_nan_activations_are_a_user_error_that_names_the_row() -> None:
     acts = np.ones((3, 5), np.float32)
     acts[1, 2] = np.nan

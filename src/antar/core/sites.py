@@ -1,8 +1,8 @@
 """The names of things in a run: sides, sites and dictionary ids, and the folders that they live in.
 
-Sides are `base`, `chat`, `delta` (chat minus base), `sham:<name>` (a sham checkpoint's activations) and
-`delta:<name>` (that sham minus base: the null that a delta is read against). In folder names the colon becomes
-a hyphen, because not every file system takes a colon.
+Sides are `base`, `chat`, `delta` (chat minus base), `joint` (both: base's columns, then chat's), `sham:<name>` (a
+sham checkpoint's activations) and `delta:<name>` (that sham minus base: the null that a delta is read against). In
+folder names the colon becomes a hyphen, because not every file system takes a colon.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ _DICTIONARY = re.compile(
     r"(\.(?P<kind>crosscoder|batchtopk|pca|random))?(\.seed(?P<seed>\d+))?(\.fold(?P<fold>\d+))?"
 )
 
+BASELINE_KINDS = ("pca", "random")
+
 
 @dataclass(frozen=True, order=True)
 class Site:
@@ -28,7 +30,9 @@ class Site:
 
     def __post_init__(self) -> None:
         if not _SIDE.fullmatch(self.side):
-            raise UserError(f"side: expected base, chat, delta, sham:<name> or delta:<name>, found {self.side!r}")
+            raise UserError(
+                f"side: expected base, chat, delta, joint, sham:<name> or delta:<name>, found {self.side!r}"
+            )
 
     def __str__(self) -> str:
         return f"{self.side}.layer{self.layer:02d}"
@@ -45,6 +49,11 @@ class Site:
         if self.side.startswith("delta:"):
             return (f"sham:{self.side.removeprefix('delta:')}", "base")
         return None
+
+    @property
+    def stored(self) -> tuple[str, ...]:
+        """The sides whose stored activations this one is made of."""
+        return ("base", "chat") if self.side == "joint" else self.difference or (self.side,)
 
 
 @dataclass(frozen=True, order=True)
@@ -71,6 +80,21 @@ class DictionaryId:
     @property
     def site(self) -> Site:
         return Site(self.trained_on, self.layer)
+
+    @property
+    def of(self) -> DictionaryId:
+        """The study's own dictionary that a replica is one of."""
+        return DictionaryId(self.trained_on, self.layer, self.kind)
+
+    @property
+    def is_stacked(self) -> bool:
+        """Trained on both sides' rows, base's before chat's: it has codes on each side and none on `joint`."""
+        return self.trained_on == "joint" and self.kind != "crosscoder"
+
+    @property
+    def is_baseline(self) -> bool:
+        """PCA or random directions: a null for the dictionaries that are trained."""
+        return self.kind in BASELINE_KINDS
 
     @property
     def is_replica(self) -> bool:

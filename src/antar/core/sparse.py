@@ -12,8 +12,9 @@ from scipy import sparse
 class SparseCodes:
     """The codes of n texts under one dictionary.
 
-    indices_nk: int32 `[n, k]`, the latents of each text; distinct within a row
-    values_nk:  float32 `[n, k]`, their strengths, ≥ 0; a value of 0 means that the latent did not fire
+    indices_nk: int32 `[n, k]`, the latents of each text
+    values_nk:  float32 `[n, k]`, their strengths, ≥ 0; a value of 0 means that the latent did not fire, or fills up a
+                row that has fewer than k: then its index means nothing. Latents that fire are distinct within a row
     n_latents:  the width of the dictionary
     """
 
@@ -23,6 +24,21 @@ class SparseCodes:
 
     def __len__(self) -> int:
         return len(self.indices_nk)
+
+    @classmethod
+    def of_flat(cls, indices: np.ndarray, values: np.ndarray, counts: np.ndarray, n_latents: int) -> SparseCodes:
+        """From the latents and strengths of all texts one after another; `counts` of them belong to each text."""
+        k = max(1, int(counts.max(initial=0)))
+        text = np.repeat(np.arange(len(counts)), counts)
+        place = np.arange(len(text)) - np.repeat(np.cumsum(counts, dtype=np.int64) - counts, counts)
+        indices_nk, values_nk = np.zeros((len(counts), k), np.int32), np.zeros((len(counts), k), np.float32)
+        indices_nk[text, place], values_nk[text, place] = indices, values
+        return cls(indices_nk, values_nk, n_latents)
+
+    def maximum(self, other: SparseCodes) -> SparseCodes:
+        """For each text and latent the stronger of two codes of the same texts under one dictionary."""
+        both = self.csr().maximum(other.csr()).tocsr()
+        return SparseCodes.of_flat(both.indices, both.data, np.diff(both.indptr), self.n_latents)
 
     def rows(self, rows: np.ndarray) -> SparseCodes:
         """The codes of some texts: `rows` is an index or boolean array."""

@@ -201,6 +201,11 @@ def _beside(
     for name in _sham_names(counts):
         tally = _null_tally(name, kind, counts, real, cfg)
         beside[f"features that count on {name}"] = tally.flagged if tally.live else None
+    for null, words in (("pca", "PCA directions"), ("random", "random directions")):
+        if parts := [tally for key, tally in counts.items() if key[:2] == (null, kind)]:
+            whole = _sum(parts, cfg)
+            beside[f"features that count on {words}"] = whole.flagged
+            beside[f"live {words}"] = whole.live
     for other in KINDS:
         if other != kind and (parts := [tally for key, tally in counts.items() if key[:2] == ("", other)]):
             whole = _sum(parts, cfg)

@@ -26,7 +26,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 def is_study_dictionary(dictionary: str) -> bool:
     """True for the dictionaries that the criteria are about: no replica, no sham's, no baseline."""
     one = DictionaryId.parse(dictionary)
-    return not one.is_replica and ":" not in one.trained_on and one.kind not in {"pca", "random"}
+    return not one.is_replica and ":" not in one.trained_on and not one.is_baseline
 
 
 def is_sham_dictionary(dictionary: str) -> bool:
@@ -127,14 +127,15 @@ def sparsity(metrics: Metrics, cfg: CriteriaConfig) -> Criterion:
     """Criterion 2. value: the smallest n_latents / L0 over the dictionaries.
 
     L0 of TopK is at most k, so the criterion passes by construction where n_latents / k is above the threshold
-    for all of them, whatever was learned.
+    for all of them, whatever was learned. BatchTopK and a crosscoder have k on average, and by a threshold.
     """
     rows = [_sparsity_row(name, metrics[name]) for name in sorted(metrics) if is_study_dictionary(name)]
     ratios = [ratio for row in rows if (ratio := finite(row["latents_per_active"])) is not None]
     bounds = [bound for row in rows if (bound := finite(row["latents_per_k"])) is not None]
+    bounded = all(metrics[str(row["dictionary"])].get("kind", "topk") == "topk" for row in rows)
     complete = bool(rows) and len(ratios) == len(rows)
     value = min(ratios) if complete else None
-    constructed = bool(rows) and len(bounds) == len(rows) and min(bounds) > cfg.sparsity
+    constructed = bool(rows) and bounded and len(bounds) == len(rows) and min(bounds) > cfg.sparsity
     if value is None:
         verdict, sentence = "not measured", "L0 is not known for every dictionary."
     elif constructed:

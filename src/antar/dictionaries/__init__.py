@@ -12,6 +12,7 @@ from antar.dictionaries.crosscoder import Crosscoder
 from antar.dictionaries.evaluate import evaluate
 from antar.dictionaries.geometry import Geometry, geometry
 from antar.dictionaries.kinds import Dictionary, load_dictionary
+from antar.dictionaries.latent_scaling import latent_scaling, scaling_summary
 from antar.dictionaries.topk import TopK
 from antar.dictionaries.trainer import TrainedDictionary, train_dictionary
 
@@ -27,9 +28,11 @@ __all__ = [
     "TrainedDictionary",
     "evaluate",
     "geometry",
+    "latent_scaling",
     "load_dictionary",
     "preset",
     "published_faults",
     "remove_checkpoint",
+    "scaling_summary",
     "train_dictionary",
 ]

@@ -18,6 +18,8 @@ from antar.core.config import Config
 from antar.core.errors import UserError
 
 PresetName = Literal["antar", "published"]
+Side = Literal["base", "chat", "delta", "joint"]
+Kind = Literal["topk", "batchtopk", "crosscoder", "pca", "random"]
 
 # What a preset sets otherwise than the fields' own defaults, which are those of `antar`.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -37,14 +39,20 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 
 
 class DictionaryConfig(Config):
-    """How each TopK dictionary is trained. Lengths are in optimiser steps or epochs, as named."""
+    """How each dictionary is trained. Lengths are in optimiser steps or epochs, as named."""
 
     preset: PresetName = "antar"
     """The recipe that every field which is not set here is taken from: `antar` (recommended) or `published`."""
+    sides: list[Side] = Field(["base", "chat", "delta"], min_length=1)
+    """What dictionaries are trained on, at each layer: one side's activations, or both sides' rows (`joint`)."""
+    kinds: list[Kind] = Field(["topk"], min_length=1)
+    """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca` and
+    `random`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat, two decoders)
+    is always of both, one a layer."""
     n_latents: int = Field(8192, ge=1)
     """Width of the dictionary."""
     k: int = Field(256, ge=1)
-    """Latents that may fire on one text."""
+    """Latents that may fire on one text (`topk`), or that fire on average (`batchtopk`, `crosscoder`)."""
     auxk_coefficient: float = Field(1 / 32, ge=0)
     """Weight of the AuxK term: 1/32 in `antar` (Gao et al. 2024), 0.03 in `published`. 0 turns it off."""
     auxk_normalised: bool = True
@@ -139,13 +147,17 @@ class DictionaryConfig(Config):
             raise ValueError(f"k: expected at most n_latents = {self.n_latents}, found {self.k}")
         if self.optimiser == "adam" and self.weight_decay:
             raise ValueError(f"weight_decay: expected 0 with optimiser adam, found {self.weight_decay:g}; use adamw")
+        for name in ("sides", "kinds"):
+            given: list[str] = getattr(self, name)
+            if len(set(given)) < len(given):
+                raise ValueError(f"{name}: expected each once, found {', '.join(given)}")
         if self.folds == 1:
             raise ValueError("folds: expected 0 or at least 2, found 1")
         return self
 
     def training_fields(self) -> dict[str, Any]:
         """The fields that one dictionary's training depends on, for its fingerprint."""
-        return self.model_dump(exclude={"preset", "train_on", "validate_on", "seeds", "folds"})
+        return self.model_dump(exclude={"preset", "sides", "kinds", "train_on", "validate_on", "seeds", "folds"})
 
 
 def preset(name: str, **overrides: Any) -> DictionaryConfig:

@@ -19,6 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from antar.core.errors import UserError
+from antar.core.sites import BASELINE_KINDS
 from antar.core.sparse import SparseCodes
 from antar.dictionaries.batchtopk import BatchTopK, BatchTopKLearner
 from antar.dictionaries.crosscoder import Crosscoder, CrosscoderLearner
@@ -102,14 +103,11 @@ class Learner(Protocol):
         ...
 
 
-BASELINES = ("pca", "random")
-"""Kinds that are fitted rather than trained: what a dictionary has to beat."""
-
 LEARNERS: Mapping[str, Learner] = {
     "topk": TopKLearner(),
     "batchtopk": BatchTopKLearner(),
     "crosscoder": CrosscoderLearner(),
-    **{kind: TopKLearner(kind) for kind in BASELINES},
+    **{kind: TopKLearner(kind) for kind in BASELINE_KINDS},
 }
 """Kind → how it learns. A baseline's entry serves training rows without variance only."""
 
@@ -121,7 +119,7 @@ def learner_of(kind: str) -> Learner:
 
 
 _CLASSES: Mapping[str, type[TopK]] = {
-    **dict.fromkeys(("topk", *BASELINES), TopK),
+    **dict.fromkeys(("topk", *BASELINE_KINDS), TopK),
     "batchtopk": BatchTopK,
     "crosscoder": Crosscoder,
 }

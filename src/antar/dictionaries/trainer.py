@@ -25,6 +25,7 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
+from antar.core.sites import BASELINE_KINDS
 from antar.core.threads import torch_threads
 from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
@@ -32,7 +33,7 @@ from antar.dictionaries.compute import Precision, StepPath, path_of, precision_o
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_
-from antar.dictionaries.kinds import BASELINES, LEARNERS, Learner, learner_of
+from antar.dictionaries.kinds import LEARNERS, Learner, learner_of
 from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.steps import make_step
@@ -85,7 +86,7 @@ def train_dictionary(
     scaling = learner.scaling(train_nd, lambda rows_nd: fit_scaling(rows_nd, cfg.normalise, floor))
     if scaling.scale == 0:
         return Split(train_nd, val_nd, scaling, cfg, seed).constant(learner)
-    if kind in BASELINES:
+    if kind in BASELINE_KINDS:
         return Split(train_nd, val_nd, scaling, cfg, seed).baseline(kind)
     fingerprint = _fingerprint(train_nd, val_nd, cfg, seed, kind) if checkpoint else ""
     with torch_threads(cfg.threads):

@@ -1,19 +1,20 @@
 """Codes of all texts at a side under a dictionary: encoding, and the shards that keep them.
 
 A shard holds `indices` int32 `[rows, k]` and `values` float32 `[rows, k]` for consecutive rows of the texts, so a
-code costs 8 bytes a firing and is never stored dense.
+code costs 8 bytes a firing and is never stored dense. Where texts have different numbers of latents, so that many of
+the values would be zeros, it holds those that fire one text after another, and `counts` int32 `[rows]`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from antar.core.errors import UserError
-from antar.core.shards import read_rows, shard_name, write_shard
+from antar.core.shards import read_shard, shard_name, shard_paths, write_shard
 from antar.core.sites import DictionaryId, codes_folder
 from antar.core.sparse import SparseCodes
 
@@ -61,7 +62,17 @@ def write_codes_shard(path: Path, codes: SparseCodes, fingerprint: str) -> None:
         "indices": codes.indices_nk.astype(np.int32, copy=False),
         "values": codes.values_nk.astype(np.float32, copy=False),
     }
+    fired_nk = codes.values_nk > 0
+    if 8 * int(fired_nk.sum()) + 4 * len(codes) < 8 * fired_nk.size:
+        tensors = {name: array[fired_nk] for name, array in tensors.items()}
+        tensors["counts"] = fired_nk.sum(axis=1, dtype=np.int32)
     write_shard(path, tensors, fingerprint)
+
+
+def _of_shard(shard: Mapping[str, np.ndarray], n_latents: int) -> SparseCodes:
+    if "counts" not in shard:
+        return SparseCodes(shard["indices"], shard["values"], n_latents)
+    return SparseCodes.of_flat(shard["indices"], shard["values"], shard["counts"], n_latents)
 
 
 def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shard: int) -> Path:
@@ -71,8 +82,11 @@ def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shar
 def read_codes(run_folder: Path, dictionary: DictionaryId, side: str, n_latents: int) -> SparseCodes:
     """The codes of all texts at `side` under `dictionary`; row i is text i."""
     folder = run_folder / "codes" / codes_folder(dictionary, side)
-    rows = read_rows(folder, ["indices", "values"])
-    codes = SparseCodes(rows["indices"], rows["values"], n_latents)
+    paths = shard_paths(folder)
+    if not paths:
+        raise UserError(f"{folder}: expected shards, found none; run the study up to this stage first")
+    shards = [read_shard(path) for path in paths]
+    codes = concatenate([_of_shard(shard, n_latents) for shard in shards])
     if codes.indices_nk.size and not 0 <= int(codes.indices_nk.max()) < n_latents:
         found = int(codes.indices_nk.max())
         raise UserError(f"{folder}: expected latents below {n_latents}, found {found}; encode this side again")

@@ -11,7 +11,8 @@ A dictionary that was trained on differences has no base and chat codes to compa
 defined on it; asking for one says what to ask for instead. Effects are estimated on one half of the documents
 (`estimate`); the other half (`select`) gives its own effect, p and q, for choosing features without the winner's
 curse. Every row has its null beside it: `shuffled` (labels or sides exchanged by document), `same_checkpoint`
-(base against itself) and `sham:<name>` (a checkpoint trained on with nothing to learn).
+(base against itself), `sham:<name>` (a checkpoint trained on with nothing to learn), and `pca` and `random`, the
+real contrast on a baseline's codes.
 """
 
 from __future__ import annotations
@@ -141,16 +142,18 @@ def _jobs(
         if contrast not in defined_contrasts(dictionary, its):
             continue
         if contrast not in PAIRED:
-            yield from ((dictionary, side, side, sham_of(dictionary, side)) for side in sorted(its))
+            yield from ((dictionary, side, side, null_of(dictionary, side)) for side in sorted(its))
             continue
         others = sorted(side for side in its if side == "chat" or side.startswith("sham:"))
-        yield from ((dictionary, "base", side, sham_of(dictionary, side)) for side in others)
-        if "same_checkpoint" in config.nulls:
+        yield from ((dictionary, "base", side, null_of(dictionary, side)) for side in others)
+        if "same_checkpoint" in config.nulls and not dictionary.is_baseline:
             yield dictionary, "base", "base", "same_checkpoint"
 
 
-def sham_of(dictionary: DictionaryId, side: str) -> str:
-    """`sham:<name>` when the dictionary or the side belongs to a sham, else ""."""
+def null_of(dictionary: DictionaryId, side: str) -> str:
+    """`pca` or `random` on a baseline; `sham:<name>` when the dictionary or the side belongs to a sham; else ""."""
+    if dictionary.is_baseline:
+        return str(dictionary.kind)
     for name in (side, dictionary.trained_on):
         if name.startswith(("sham:", "delta:")):
             return "sham:" + name.split(":", 1)[1]

@@ -31,8 +31,6 @@ from antar.interpret.records import LABELS, PREDICTIONS, VERDICTS, RecordFile
 from antar.interpret.types import Claim, Label, Labeller, Prediction, PredictionCase, Predictor, ShownText, Validator
 from antar.interpret.workers import Workers
 
-NULL_KINDS = ("pca", "random")
-
 Records = dict[str, list[dict[str, Any]]]
 """feature → the records of its unit"""
 Make = Callable[[CaseMaker, Mapping[str, int]], list[list[dict[str, Any]]]]
@@ -42,7 +40,7 @@ Make = Callable[[CaseMaker, Mapping[str, int]], list[list[dict[str, Any]]]]
 def is_finding(dictionary: str) -> bool:
     """Replicas, shams and random or PCA dictionaries are nulls: their features are not labelled."""
     parsed = DictionaryId.parse(dictionary)
-    return not (parsed.is_replica or ":" in parsed.trained_on or parsed.kind in NULL_KINDS)
+    return not (parsed.is_replica or ":" in parsed.trained_on or parsed.is_baseline)
 
 
 @dataclass

@@ -1,4 +1,5 @@
-"""Stored activations as one array. A delta is subtracted here, on reading, and stored nowhere."""
+"""Stored activations as one array. A delta is subtracted, and two sides are joined, here on reading; neither is
+stored."""
 
 from __future__ import annotations
 
@@ -19,16 +20,19 @@ def site_folder(run_folder: Path, site: Site) -> Path:
 def read_site(run_folder: Path, site: Site) -> np.ndarray:
     """float32 `[n_texts, d_model]` at `site`, rows in the order of the corpus.
 
-    Delta sides are the difference of two stored ones. Raises UserError when a side is not there or the two do not
-    have the same rows.
+    Delta sides are the difference of two stored ones; `joint` is `[n_texts, 2 d_model]`, base's columns before
+    chat's. Raises UserError when a side is not there or the two do not have the same rows.
     """
-    if site.difference is None:
-        return read_rows(site_folder(run_folder, site), ["acts"])["acts"]
-    minuend, subtrahend = (read_site(run_folder, Site(side, site.layer)) for side in site.difference)
+    stored = [read_rows(site_folder(run_folder, Site(side, site.layer)), ["acts"])["acts"] for side in site.stored]
+    if len(stored) == 1:
+        return stored[0]
+    minuend, subtrahend = stored
     if minuend.shape != subtrahend.shape:
         raise UserError(
             f"{run_folder}, {site}: expected two sides of one shape, found {minuend.shape} and {subtrahend.shape}; "
             "run the study again to remake the stale one"
         )
+    if site.difference is None:
+        return np.concatenate(stored, axis=1)
     # In place: at 40,000 texts a third array of this size is 328 MB for nothing.
     return np.subtract(minuend, subtrahend, out=minuend)

@@ -28,7 +28,7 @@ def dictionaries_section(run: Run) -> Section:
     replicas = len(ids) - len(own)
     blocks: list[Block] = [
         Paragraph(
-            f"{plural(len(own), 'sparse dictionary', 'sparse dictionaries')}, each on one side and layer"
+            f"{plural(len(own), 'sparse dictionary', 'sparse dictionaries')}, each on one site"
             + (f"; {plural(replicas, 'replica')} with another seed or fold serve stability only" if replicas else "")
             + ". MSE is in raw activation units, as published, and falls with the size of the activations; the "
             "fraction of variance unexplained (FVU) does not. The nulls of FVU are PCA with as many components "
@@ -36,6 +36,7 @@ def dictionaries_section(run: Run) -> Section:
         ),
         _quality(metrics, own),
         _published(metrics, own, run),
+        *_crosscoders(metrics, own),
     ]
     histories = {one: run.history(one) for one in own if run.has(f"dictionaries/{one.folder}/history.parquet")}
     plots = _curves({one: frame for one, frame in histories.items() if frame.height})
@@ -55,10 +56,11 @@ def _quality(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[Di
         part, control = _part(metrics, one, "heldout_cultural"), _part(metrics, one, "heldout_control")
         cells = [number(part.get(name)) for name in ("mse", "fvu", "fvu_pca", "fvu_random")]
         cells += [number(control.get("fvu")), number(part.get("l0")), _live(metrics, one)]
-        rows.append(Row(str(one), cells, null=":" in one.trained_on))
+        rows.append(Row(str(one), cells, null=_is_null(one)))
     return Table(
         "On held-out cultural texts", [Column(title, i > 0) for i, title in enumerate(columns)], rows,
-        "L0: latents that fire on a text. Live: latents that fire on some training text. Shaded rows: a sham's delta."
+        "L0: latents that fire on a text. Live: latents that fire on some training text. Shaded rows: a sham's "
+        "delta, a baseline."
     )  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         by_construction = bool(width and k and width / k > ratio)
         cells += [number(sparsity), Badge("by construction", "mild") if by_construction else
                   _met(sparsity is not None, sparsity is not None and sparsity > ratio)]  # fmt: skip
-        rows.append(Row(str(one), cells, null=":" in one.trained_on))
+        rows.append(Row(str(one), cells, null=_is_null(one)))
     columns = [
         Column("dictionary", False),
         Column("MSE on controls"),
@@ -90,6 +92,45 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
     ]
     return Table("The published criteria, on the controls as published", columns, rows,
                  "Both are easy: see criteria 1 and 2 for what stands against them.")  # fmt: skip
+
+
+def _is_null(one: DictionaryId) -> bool:
+    return ":" in one.trained_on or one.is_baseline
+
+
+def _crosscoders(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[DictionaryId]) -> list[Table]:
+    """What the crosscoders say is on one side only, and how much of that latent scaling confirms."""
+    rows: list[Row] = []
+    for one in own:
+        scaling, sides = metrics.get(one, {}).get("latent_scaling"), _part(metrics, one, "heldout").get("sides", {})
+        if scaling is None:
+            continue
+        cells: list[Cell] = [number(sides.get(side, {}).get("fvu")) for side in ("base", "chat")]
+        cells += [number(scaling.get("live"))]
+        cells += [
+            f"{number(scaling.get(f'{side}_only_confirmed'))} of {number(scaling.get(f'{side}_only'))}"
+            for side in ("base", "chat")
+        ]
+        cells += [number(scaling.get("median_nu_eps")), number(scaling.get("null_beta_95"))]
+        rows.append(Row(str(one), cells))
+    columns = (
+        "crosscoder",
+        "FVU on base",
+        "FVU on chat",
+        "live",
+        "base only",
+        "chat only",
+        "median ν",
+        "null: 95% of |β|",
+    )
+    note = (
+        "Base or chat only: latents whose decoder is on one side by its length, and how many of them latent scaling "
+        "finds absent from the other (ν of the error and of the reconstruction both below 0.5). ν near 1: as much on "
+        "base as on chat. The null is random directions of the same length."
+    )
+    if not rows:
+        return []
+    return [Table("What is on one side only", [Column(title, i > 0) for i, title in enumerate(columns)], rows, note)]
 
 
 def _met(measured: bool, met: bool) -> Badge:
@@ -109,9 +150,10 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
     def draw(axes: Axes) -> None:
         for one in ids:
             frame = histories[one].drop_nulls("val_fvu")
-            null = ":" in one.trained_on
+            null = _is_null(one)
             colour = COLOURS["sham"] if null else COLOURS.get(side, COLOURS["ink"])
-            label = f"layer {one.layer}" + (f", sham {one.trained_on.split(':')[1]}" if null else "")
+            label = f"layer {one.layer}" + (f", {one.kind}" if one.kind else "")
+            label += f", sham {one.trained_on.split(':')[1]}" if null else ""
             axes.plot(frame["epoch"].to_list(), frame["val_fvu"].to_list(), color=colour,
                       linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
                       label=label)  # fmt: skip

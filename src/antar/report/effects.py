@@ -42,7 +42,9 @@ def pooled_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
 def null_name(null: str) -> str:
     if null.startswith("sham:"):
         return f"sham {null.split(':', 1)[1]}"
-    return {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint"}.get(null, null)
+    names = {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint",
+             "pca": "PCA directions", "random": "random directions"}  # fmt: skip
+    return names.get(null, null)
 
 
 def effects_section(run: Run) -> Section:

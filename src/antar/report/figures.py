@@ -34,6 +34,7 @@ COLOURS = {
     "base": "#4a7c59",
     "chat": "#8a5a9c",
     "delta": "#b5401e",
+    "joint": "#8a6d2f",
 }
 """Role → colour on paper. Each is distinct, because the inline form finds a colour's role by its value."""
 

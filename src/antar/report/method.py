@@ -89,8 +89,10 @@ def _extraction(run: Run) -> str:
 
 def _dictionaries(study: Mapping[str, Any]) -> str:
     cfg = pick(study, "dictionaries")
+    kinds = [_KINDS.get(kind, said(kind)) for kind in pick(cfg, "kinds") or ["topk"]]
     return (
-        f"On each side and layer one TopK dictionary was trained: {said(pick(cfg, 'n_latents'))} latents of which "
+        f"At each layer dictionaries were trained on {listing(pick(cfg, 'sides') or ['base', 'chat', 'delta'])} "
+        f"({listing(kinds)}): {said(pick(cfg, 'n_latents'))} latents of which "
         f"{said(pick(cfg, 'k'))} may fire on a text, preset {said(pick(cfg, 'preset'))}, AdamW at "
         f"{said(pick(cfg, 'lr'))} with weight decay {said(pick(cfg, 'weight_decay'))}, batches of "
         f"{said(pick(cfg, 'batch'))}, at most {said(pick(cfg, 'max_epochs'))} epochs, AuxK × "
@@ -99,6 +101,15 @@ def _dictionaries(study: Mapping[str, Any]) -> str:
         "centred and scaled on the training split, and both are folded back, so that codes are in activation "
         "units."
     )
+
+
+_KINDS = {
+    "topk": "TopK",
+    "batchtopk": "BatchTopK, whose k is an average over a batch",
+    "crosscoder": "a crosscoder of base and chat",
+    "pca": "PCA in the form of a dictionary",
+    "random": "random directions in the form of a dictionary",
+}
 
 
 def _texts_of(name: Any) -> str:

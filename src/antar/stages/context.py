@@ -12,9 +12,11 @@ import polars as pl
 from antar.core.atomic import write_json
 from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
-from antar.core.sites import DictionaryId, Site
+from antar.core.sites import BASELINE_KINDS, DictionaryId, Site
+from antar.core.sparse import SparseCodes
 from antar.dictionaries.config import DictionaryConfig
 from antar.engines import Engine
+from antar.features.codes import read_codes
 from antar.models.config import ModelConfig
 from antar.study import Study
 
@@ -116,23 +118,46 @@ class Context:
         return [Site(side, layer) for side in self.models() for layer in self.layers()]
 
     def dictionary_ids(self) -> list[DictionaryId]:
-        """The study's nine, one on each sham's delta and layer, then the replicas for stability."""
-        deltas = [f"delta:{name}" for name in self.study.sham_names]
-        nine = [DictionaryId(side, layer) for side in ("base", "chat", "delta") for layer in self.layers()]
-        null = [DictionaryId(side, layer) for side in deltas for layer in self.layers()]
-        return nine + null + replicas(nine, self.study.dictionaries)
+        """Each kind on each side and layer, those on each sham's delta, then the replicas for stability.
+
+        A crosscoder is of both sides, so there is one a layer. Baselines are nulls: they have no shams, no replicas.
+        """
+        cfg = self.study.dictionaries
+        kinds = [None if kind == "topk" else kind for kind in cfg.kinds if kind != "crosscoder"]
+        trained = [kind for kind in kinds if kind not in BASELINE_KINDS]
+        own = [DictionaryId(side, layer, kind) for side in cfg.sides for layer in self.layers() for kind in kinds]
+        if "crosscoder" in cfg.kinds:
+            own += [DictionaryId("joint", layer, "crosscoder") for layer in self.layers()]
+        deltas = [f"delta:{name}" for name in self.study.sham_names] if "delta" in cfg.sides else []
+        null = [DictionaryId(side, layer, kind) for side in deltas for layer in self.layers() for kind in trained]
+        return own + null + replicas([one for one in own if not one.is_baseline], cfg)
 
     def code_sets(self) -> list[tuple[DictionaryId, str]]:
-        """(dictionary, side) for which codes are stored: each dictionary on its own side, and the base
-        dictionaries on every other checkpoint too, because a shift needs one dictionary on both sides."""
+        """(dictionary, side) for which codes are stored: each dictionary on its own side, and those trained on
+        base, or on both sides' rows, on every checkpoint, because a shift needs one dictionary on both sides."""
         sets: list[tuple[DictionaryId, str]] = []
         for dictionary in self.dictionary_ids():
             if dictionary.is_replica:
                 continue
-            sets.append((dictionary, dictionary.trained_on))
-            if dictionary.trained_on == "base":
-                sets += [(dictionary, side) for side in self.models() if side != "base"]
+            if dictionary.trained_on == "base" or dictionary.is_stacked:
+                sets += [(dictionary, side) for side in self.models() if not (dictionary.is_baseline and ":" in side)]
+            else:
+                sets.append((dictionary, dictionary.trained_on))
         return sets
+
+    # -- codes --------------------------------------------------------------------------------------------------
+
+    def codes(self, dictionary: DictionaryId, side: str) -> SparseCodes:
+        """The stored codes of all texts at `side`."""
+        metrics = json.loads((self.folder / "dictionaries" / dictionary.folder / "metrics.json").read_bytes())
+        return read_codes(self.folder, dictionary, side, metrics["n_latents"])
+
+    def own_codes(self, dictionary: DictionaryId) -> SparseCodes:
+        """One code a text: at the side that the dictionary was trained on. Of one that was trained on both sides'
+        rows, the stronger of its base and chat codes, so that a latent that fires on either counts."""
+        if not dictionary.is_stacked:
+            return self.codes(dictionary, dictionary.trained_on)
+        return self.codes(dictionary, "base").maximum(self.codes(dictionary, "chat"))
 
 
 def lock_key(repository: str, revision: str | None) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from antar.core.manifest import MANIFEST_NAME, read_manifest
+from antar.core.sites import DictionaryId
 from antar.corpora.config import Organism as OrganismTexts
 from antar.corpora.config import Source
+from antar.dictionaries.config import DictionaryConfig
 from antar.interpret.config import LlmWorker
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
@@ -35,7 +37,7 @@ def estimate_costs(context: Context) -> list[Cost]:
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
     cfg, width = study.dictionaries, _width(context)
-    code_bytes = len(context.code_sets()) * n_texts * cfg.k * 8
+    code_bytes = sum(n_texts * _k(one, cfg, width) * 8 for one, _ in context.code_sets())
     disk = code_bytes
     costs = [
         Cost("texts", f"{n_texts:,}", basis),
@@ -48,15 +50,36 @@ def estimate_costs(context: Context) -> list[Cost]:
     ]
     if width is not None:
         activation_bytes = sites * n_texts * width * 4
-        dictionary_bytes = len(ids) * 2 * cfg.n_latents * width * 4
+        dictionary_bytes = sum(2 * _latents(one, cfg, width) * _columns(one, width) * 4 for one in ids)
         disk += activation_bytes + dictionary_bytes
-        # Weights, gradients and two moments of one dictionary, and its rows in fp32 twice (raw and normalised).
-        memory = 8 * cfg.n_latents * width * 4 + 2 * n_texts * width * 4
+        memory = max(_memory(one, cfg, n_texts, width) for one in ids)
         costs.append(Cost("memory to train", _gib(memory), "one dictionary with its optimiser, and its rows twice"))
     known = f"activations, dictionaries and {len(context.code_sets())} sets of codes" if width else "codes only"
+    if {"batchtopk", "crosscoder"} & set(cfg.kinds):
+        known += f", at {cfg.k} latents a text on average"
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
     costs.append(_llm_calls(context))
     return costs
+
+
+def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
+    """Latents that fire on a text; PCA has no more than there are columns."""
+    return min(cfg.k, _columns(one, width)) if one.kind == "pca" and width is not None else cfg.k
+
+
+def _latents(one: DictionaryId, cfg: DictionaryConfig, width: int) -> int:
+    return 2 * _k(one, cfg, width) if one.kind == "pca" else cfg.n_latents
+
+
+def _columns(one: DictionaryId, width: int) -> int:
+    return 2 * width if one.kind == "crosscoder" else width
+
+
+def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int, width: int) -> int:
+    """Weights, gradients and two moments, and the rows in fp32 twice (raw and normalised); of both sides where the
+    dictionary reads both."""
+    rows = 2 * n_texts * width * (2 if one.trained_on == "joint" else 1) * 4
+    return 8 * _latents(one, cfg, width) * _columns(one, width) * 4 + rows
 
 
 def _llm_calls(context: Context) -> Cost:

@@ -15,8 +15,8 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.shards import shard_name, shard_rows
 from antar.core.sites import DictionaryId, Site, codes_folder
-from antar.dictionaries import TopK, geometry, load_dictionary
-from antar.features.codes import encode_site, read_codes, write_codes_shard
+from antar.dictionaries import Dictionary, geometry, load_dictionary
+from antar.features.codes import encode_site, write_codes_shard
 from antar.features.examples import examples_frame, features_frame
 from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files, ensure_shards
@@ -90,7 +90,7 @@ class _Encoder:
     ) -> None:
         self._context, self._dictionary, self._side = context, dictionary, side
         self._artifact, self._ranges = artifact, ranges
-        self._loaded: tuple[TopK, np.ndarray] | None = None
+        self._loaded: tuple[Dictionary, np.ndarray] | None = None
 
     def run(self, shard: int) -> None:
         if self._loaded is None:
@@ -107,13 +107,13 @@ class _Encoder:
 
 def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mapping[str, Any]]:
     texts = context.texts()
-    cfg, n_latents = context.study.features, context.study.dictionaries.n_latents
+    cfg = context.study.features
     train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
     features: list[pl.DataFrame] = []
     examples: list[pl.DataFrame] = []
     ids = [dictionary for dictionary in context.dictionary_ids() if not dictionary.is_replica]
     for dictionary in ids:
-        codes = read_codes(context.folder, dictionary, dictionary.trained_on, n_latents)
+        codes = context.own_codes(dictionary)
         features.append(features_frame(dictionary, codes, texts, train_rows, cfg))
         examples.append(examples_frame(dictionary, codes, texts, cfg.top_examples))
     table = pl.concat(features)

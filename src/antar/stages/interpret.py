@@ -14,7 +14,6 @@ from antar.core.manifest import Fingerprint
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
 from antar.dictionaries import load_dictionary
-from antar.features.codes import read_codes
 from antar.interpret.stage import interpret_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
@@ -40,9 +39,10 @@ class Lazily(Mapping[str, Value]):
 
 
 def labelled_dictionaries(context: Context) -> list[DictionaryId]:
-    """The study's own dictionaries: a sham's features are a null, and nobody reads their labels."""
+    """The study's own dictionaries: features of a sham or a baseline are a null, and nobody reads their labels."""
     shams = {f"delta:{name}" for name in context.study.sham_names}
-    return [one for one in context.dictionary_ids() if not one.is_replica and one.trained_on not in shams]
+    null = {one for one in context.dictionary_ids() if one.is_replica or one.is_baseline or one.trained_on in shams}
+    return [one for one in context.dictionary_ids() if one not in null]
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -66,11 +66,10 @@ def make(context: Context) -> None:
 
     def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
         ids = labelled_dictionaries(context)
-        width = context.study.dictionaries.n_latents
         ours = pl.col("dictionary").is_in([str(one) for one in ids])
 
         def codes(one: DictionaryId) -> SparseCodes:
-            return read_codes(context.folder, one, one.trained_on, width)
+            return context.own_codes(one)
 
         def decoder(one: DictionaryId) -> np.ndarray:
             return load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd

@@ -19,7 +19,7 @@ from antar.core.sites import DictionaryId, Site
 from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
-from antar.features.codes import encode_site, read_codes
+from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.energy import shift_energy
@@ -33,7 +33,7 @@ from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
-from antar.stages.train import training_rows
+from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
@@ -85,7 +85,7 @@ class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
         self._context, self._sets = context, context.code_sets()
 
     def __getitem__(self, key: tuple[DictionaryId, str]) -> SparseCodes:
-        return read_codes(self._context.folder, *key, self._context.study.dictionaries.n_latents)
+        return self._context.codes(*key)
 
     def __iter__(self) -> Iterator[tuple[DictionaryId, str]]:
         return iter(self._sets)
@@ -190,7 +190,7 @@ class _Shapes:
             for one in ids:
                 acts_nd = read_site(context.folder, one.site)
                 found._add_coherence(context, one, Space(acts_nd, language, document), examples, live[one])
-                found._add_stability(context, one, acts_nd[train_rows], live[one])
+                found._add_stability(context, one, train_rows, live[one])
                 bar.advance()
         return found
 
@@ -204,12 +204,14 @@ class _Shapes:
         self.coherence[str(one)] = _numbers(measure_coherence(space, latents, rows, seed=seed))
         self.coherence_null[str(one)] = _numbers(coherence_null(space, latents, rows, seed=seed))
 
-    def _add_stability(self, context: Context, one: DictionaryId, train_nd: np.ndarray, live: np.ndarray) -> None:
+    def _add_stability(self, context: Context, one: DictionaryId, train_rows: np.ndarray, live: np.ndarray) -> None:
         cfg = context.study.dictionaries
-        same_site = [other for other in context.dictionary_ids() if other.is_replica and other.site == one.site]
-        if not same_site or cfg.seeds + cfg.folds == 0:
+        replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
+        if not replicas_of or cfg.seeds + cfg.folds == 0:
             return
-        replicas = [load_dictionary(context.folder / "dictionaries" / other.folder) for other in same_site]
+        rows = both_sides(train_rows, context.n_texts()) if one.is_stacked else train_rows
+        train_nd = read_rows_of(context, one)[rows]
+        replicas = [load_dictionary(context.folder / "dictionaries" / other.folder) for other in replicas_of]
         measured = measure_stability(
             load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd,
             [replica.decoder_nd for replica in replicas],

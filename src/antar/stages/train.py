@@ -15,7 +15,14 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import say
 from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId, Site
-from antar.dictionaries import evaluate, remove_checkpoint, train_dictionary
+from antar.dictionaries import (
+    Dictionary,
+    evaluate,
+    latent_scaling,
+    remove_checkpoint,
+    scaling_summary,
+    train_dictionary,
+)
 from antar.dictionaries.config import DictionaryConfig
 from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files
@@ -24,8 +31,10 @@ from antar.stages.context import Context, config_slice
 JITTER = 1e-6
 """Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
 
-# How many replicas there are does not change any one dictionary.
-_NO_EFFECT = ("seeds", "folds", "device")
+SCALING_FILE = "latent_scaling.parquet"
+
+# Which dictionaries there are does not change any one dictionary.
+_NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -33,9 +42,8 @@ def artifacts(context: Context) -> list[Artifact]:
 
 
 def site_content(context: Context, site: Site) -> dict[str, str]:
-    """What the activations of a site are made of: its own folder, or the two that a delta subtracts."""
-    sides = site.difference or (site.side,)
-    names = [f"activations/{Site(side, site.layer).folder}" for side in sides]
+    """What the activations of a site are made of: its own folder, or the two that it joins or subtracts."""
+    names = [f"activations/{Site(side, site.layer).folder}" for side in site.stored]
     return {name: context.manifest(name).content for name in names}
 
 
@@ -72,8 +80,12 @@ def _train(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     cfg, folder = context.study.dictionaries, artifact.folder
-    acts_nd = read_site(context.folder, dictionary.site)
+    acts_nd = read_rows_of(context, dictionary)
     train_rows, val_rows = training_rows(texts, cfg, dictionary.fold, context.study.seed)
+    parts = evaluation_parts(texts, train_rows)
+    if dictionary.is_stacked:
+        train_rows, val_rows = both_sides(train_rows, texts.height), both_sides(val_rows, texts.height)
+        parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
     checkpoint = folder / "checkpoint"
     trained = train_dictionary(
         acts_nd[train_rows],
@@ -83,14 +95,44 @@ def _train(
         checkpoint=checkpoint,
         title=title,
         floor=_jitter(context, dictionary.site),
+        kind=dictionary.kind or "topk",
     )
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
-    metrics = evaluate(trained.dictionary, acts_nd, evaluation_parts(texts, train_rows))
+    metrics = evaluate(trained.dictionary, acts_nd, parts)
+    names = ["cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json"]
+    if dictionary.kind == "crosscoder" and not dictionary.is_replica:
+        metrics["latent_scaling"] = _scale_latents(trained.dictionary, acts_nd[train_rows], artifact, context)
+        names.append(SCALING_FILE)
     write_json(folder / "metrics.json", metrics)
     remove_checkpoint(checkpoint)
-    names = ("cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json")
     return [folder / name for name in names], {"dictionary": str(dictionary), **trained.facts}
+
+
+def _scale_latents(
+    crosscoder: Dictionary, train_nd: np.ndarray, artifact: Artifact, context: Context
+) -> dict[str, Any]:
+    """Write how much of each latent is on each side, and return a few numbers of it for metrics.json."""
+    half = train_nd.shape[1] // 2
+    seed = derive_seed(context.study.seed, artifact.name)
+    table = latent_scaling(crosscoder, train_nd[:, :half], train_nd[:, half:], seed=seed)
+    write_parquet(artifact.folder / SCALING_FILE, table)
+    return scaling_summary(table)
+
+
+def read_rows_of(context: Context, dictionary: DictionaryId) -> np.ndarray:
+    """The rows that a dictionary reads: one a text, or of a dictionary of both sides' rows `[2 n_texts, d_model]`,
+    base's before chat's."""
+    joined_nd = read_site(context.folder, dictionary.site)
+    if not dictionary.is_stacked:
+        return joined_nd
+    half = joined_nd.shape[1] // 2
+    return np.concatenate([joined_nd[:, :half], joined_nd[:, half:]])
+
+
+def both_sides(rows: np.ndarray, n_texts: int) -> np.ndarray:
+    """Rows of texts → those of both sides in `read_rows_of` a stacked dictionary."""
+    return np.concatenate([rows, rows + n_texts])
 
 
 def _jitter(context: Context, site: Site) -> float:

@@ -97,7 +97,7 @@ def _order(sort: str) -> list[pl.Expr]:
 
 def _live(run: Run) -> pl.DataFrame:
     frame = run.features.with_row_index("number")
-    own = frame.filter(pl.col("live") & ~pl.col("dictionary").str.contains(":", literal=True))
+    own = frame.filter(pl.col("live") & ~pl.col("dictionary").str.contains(r":|\.pca|\.random"))
     return own.select("number", "feature", "dictionary", "firing_rate")
 
 
