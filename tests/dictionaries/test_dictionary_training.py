@@ -14,6 +14,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from antar.core.errors import AntarWarning, UserError
+from antar.core.jit import have_numba
 from antar.core.seeds import torch_rng
 from antar.dictionaries import DictionaryConfig, TopK, preset, remove_checkpoint, train_dictionary
 from antar.dictionaries import trainer as trainer_module
@@ -119,7 +120,11 @@ RECIPES = {
     "published": small(
         preset="published", dead_window_steps=25, dead_share=0.02, reset_every_steps=45, warmup_steps=9
     ),
+    "torch alone": small(path="torch"),
+    "in bfloat16": small(compute="bf16"),
 }
+if have_numba():
+    RECIPES["moments in bfloat16"] = small(moments="bf16")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

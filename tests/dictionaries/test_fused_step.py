@@ -19,7 +19,7 @@ from antar.dictionaries.weights import Weights
 if not have_numba():
     pytest.skip("the extra [fast] (numba) is not installed", allow_module_level=True)
 
-from antar.dictionaries.fast import AdamNumbers, FusedStep, batch_select, select
+from antar.dictionaries.fast import AdamNumbers, FusedStep, batch_select, select, zero_moments
 from antar.dictionaries.fast.step import BLOCK, MANY_ENTRIES
 from antar.dictionaries.fast.team import Team, spans
 
@@ -291,6 +291,28 @@ def test_same_bits_again_and_with_another_training_beside_it() -> None:
         for mine, theirs in zip(alone[part].tensors(), results[0][part].tensors(), strict=True):
             assert torch.equal(mine, theirs)
     assert not torch.equal(results[0][0].encoder_nd, results[1][0].encoder_nd)
+
+
+def test_bfloat16_moments_follow_the_twin_and_lose_nothing_on_average() -> None:
+    """The second moment is rounded at random: kept to the nearest it would not decay at all at β₂ = 0.999."""
+    case, cold = Case(SMALL), adam(step=1)
+    weights = case.weights.clone()
+    moments = zero_moments(weights, low=True)
+    step = FusedStep(weights, moments, case.k, 2, low=False)
+    step.step(case.data_nd[case.rows_b].numpy(), None, cold)
+    case.first, case.second = (case.weights.map(torch.zeros_like) for _ in range(2))
+    expected = case.naive(cold)
+    for moment, twin in zip(moments, expected[1:3], strict=True):
+        assert moment.encoder_nd.dtype == torch.bfloat16 and moment.encoder_bias_n.dtype == torch.float32
+        assert_close(moment, twin, case.first, 0.01, "moment")
+    before = moments[1].encoder_nd.double().sum()
+    still = np.zeros_like(case.data_nd[:4].numpy()) + case.weights.decoder_bias_d.numpy()
+    with torch.no_grad():
+        step._weights.encoder_bias_n.fill_(-100.0)  # nothing fires: no gradient but the decoder bias's
+    for number in range(2, 302):
+        step.step(still, None, adam(step=number))
+    step.close()
+    assert float(moments[1].encoder_nd.double().sum() / before) == pytest.approx(0.999**300, rel=0.01)
 
 
 def test_batches_of_two_sizes_and_weights_changed_from_outside() -> None:

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
+from torch import Tensor
 
 from antar.core.atomic import remove_leftovers, write_safetensors
 from antar.core.progress import say
@@ -25,6 +27,12 @@ CHECKPOINT_FILE = "training.safetensors"
 class Checkpoint:
     tensors: Mapping[str, np.ndarray]
     state: Mapping[str, Any]
+
+
+def bits_of(tensor: Tensor) -> np.ndarray:
+    """The tensor for a checkpoint; numpy knows no bfloat16, so that is kept as its bits (uint16)."""
+    plain = tensor.cpu()
+    return (plain.view(torch.uint16) if plain.dtype == torch.bfloat16 else plain).numpy()
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> None:

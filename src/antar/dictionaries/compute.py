@@ -53,10 +53,15 @@ def _say_fp32() -> None:
 
 def path_of(cfg: DictionaryConfig, device: torch.device) -> StepPath:
     """What `cfg.path` comes to on `device`. Raises UserError where the fused step was asked for and cannot run."""
+    if device.type == "cpu" and have_numba() and cfg.path != "torch":
+        return "fused"
+    if cfg.moments == "bf16":
+        raise UserError(
+            "dictionaries.moments: bf16 needs the fused step (a CPU and numba: pip install 'antar[fast]'), found the "
+            f"torch step on {device.type}; use fp32"
+        )
     if cfg.path == "torch":
         return "torch"
-    if device.type == "cpu" and have_numba():
-        return "fused"
     if cfg.path == "fused":
         found = f"the device {device.type}" if device.type != "cpu" else "no numba"
         raise UserError(

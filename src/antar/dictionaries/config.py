@@ -68,6 +68,9 @@ class DictionaryConfig(Config):
     pre-activation)."""
     betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
     """Adam's decay rates of the two moments."""
+    moments: Literal["fp32", "bf16"] = "fp32"
+    """How Adam's moments of encoder and decoder are kept. `bf16` halves the optimiser's memory and shortens the fused
+    CPU step; the second moment is then rounded at random. The torch step keeps fp32 only."""
     eps: float = Field(1e-8, gt=0)
     """Adam's epsilon, added to the root of the second moment."""
     weight_decay: float = Field(0.01, ge=0)

@@ -115,12 +115,13 @@ class FusedOnCpu:
     def __init__(
         self, weights: Weights, cfg: DictionaryConfig, learner: Learner, precision: Precision, threads: int
     ) -> None:
-        from antar.dictionaries.fast import FusedStep, warm_up  # Numba: only where it is wanted
+        from antar.dictionaries.fast import FusedStep, warm_up, zero_moments  # Numba: only where it is wanted
 
         self._cfg = cfg
         low, by_batch = precision == "bf16", learner.kind != "topk"
-        warm_up(low, by_batch)
-        self._moments = weights.map(torch.zeros_like), weights.map(torch.zeros_like)
+        low_moments = cfg.moments == "bf16"
+        warm_up(low, by_batch, low_moments)
+        self._moments = zero_moments(weights, low_moments)
         self._fused = FusedStep(weights, self._moments, cfg.k, threads, low, by_batch)
 
     def step(self, x_bd: Tensor, aux: AuxK | None, number: int, lr: float) -> Fired:

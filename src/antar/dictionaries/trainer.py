@@ -28,7 +28,7 @@ from antar.core.seeds import torch_rng
 from antar.core.sites import BASELINE_KINDS
 from antar.core.threads import torch_threads
 from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
-from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.checkpoint import Checkpoint, bits_of, read_checkpoint, write_checkpoint
 from antar.dictionaries.compute import Precision, StepPath, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
@@ -248,7 +248,7 @@ class Training:
         tensors["dead"] = self.dead.dead_n.to(torch.uint8)
         tensors["fired_window"] = self.dead.fired_window_n
         state = {"at": asdict(self.at), "rows_in_window": self.dead.rows_in_window, "history": self.history}
-        return Checkpoint({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, state)
+        return Checkpoint({name: bits_of(tensor) for name, tensor in tensors.items()}, state)
 
     def restore(self, saved: Checkpoint) -> None:
         def read(part: str) -> Weights:
@@ -266,7 +266,8 @@ class Training:
 
     def _tensor(self, saved: Checkpoint, name: str) -> Tensor:
         # Cloned: torch owns and aligns the memory, as in a training that was never stopped.
-        return torch.from_numpy(saved.tensors[name]).clone().to(self.device)
+        tensor = torch.from_numpy(saved.tensors[name]).clone()
+        return (tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor).to(self.device)
 
     def result(self) -> TrainedDictionary:
         history = pl.DataFrame(self.history, schema=HISTORY, orient="row")

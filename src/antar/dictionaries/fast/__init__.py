@@ -5,6 +5,6 @@ puts the pieces together: `select` (the k largest, and the codes by latent), `de
 (gradients, Adam, unit rows), `auxk` (dead latents), `bits` (bfloat16), `team` (threads). Import it only where Numba
 is there."""
 
-from antar.dictionaries.fast.step import AdamNumbers, FusedStep, StepFacts, warm_up
+from antar.dictionaries.fast.step import AdamNumbers, FusedStep, StepFacts, warm_up, zero_moments
 
-__all__ = ["AdamNumbers", "FusedStep", "StepFacts", "warm_up"]
+__all__ = ["AdamNumbers", "FusedStep", "StepFacts", "warm_up", "zero_moments"]

@@ -45,6 +45,10 @@ def put(row: Any, index: Any, value: Any) -> None:
     raise NotImplementedError("for kernels only")
 
 
+def put_random(row: Any, index: Any, value: Any, key: Any) -> None:
+    raise NotImplementedError("for kernels only")
+
+
 @overload(to_f32, inline="always")
 def _to_f32(value: Any) -> Any:
     if value == types.uint16:
@@ -73,6 +77,28 @@ def _put(row: Any, index: Any, value: Any) -> Any:
         return rounded
 
     def plain(row: Any, index: Any, value: Any) -> Any:
+        row[index] = value
+
+    return plain
+
+
+@overload(put_random, inline="always")
+def _put_random(row: Any, index: Any, value: Any, key: Any) -> Any:
+    """As `put` for value ≥ 0, but rounded up with a probability equal to the part that is cut off, so that on average
+    nothing is lost. The draw is a hash of `key` (uint32) and the index."""
+    if row.dtype == types.uint16:
+
+        def rounded(row: Any, index: Any, value: Any, key: Any) -> Any:
+            bits = np.uint32(bits_of(value))
+            draw = (np.uint32(index) * np.uint32(0x9E3779B1)) ^ key
+            draw = np.uint32((draw ^ (draw >> np.uint32(16))) * np.uint32(0x85EBCA6B))
+            draw = np.uint32((draw ^ (draw >> np.uint32(13))) * np.uint32(0xC2B2AE35)) >> np.uint32(16)
+            finite = bits < np.uint32(0x7F800000)
+            row[index] = np.uint16((bits + draw if finite else bits) >> np.uint32(16))
+
+        return rounded
+
+    def plain(row: Any, index: Any, value: Any, key: Any) -> Any:
         row[index] = value
 
     return plain

@@ -64,7 +64,7 @@ class StepFacts:
 class FusedStep:
     """Holds views of a dictionary's weights and moments, which a step changes in place.
 
-    weights, moments: float32 on the CPU, contiguous
+    weights, moments: float32 on the CPU, contiguous; the moments of encoder and decoder may be bfloat16
     k: latents a text, or on average (by_batch: BatchTopK); threads: size of the team
     low: encode and gradients read bfloat16 copies
     Whoever changes the weights from outside calls `refresh`.
@@ -81,7 +81,7 @@ class FusedStep:
     ) -> None:
         self.k, self.low, self.by_batch = k, low, by_batch
         self.team = Team(threads)
-        parts = [tuple(tensor.numpy() for tensor in one.tensors()) for one in (weights, *moments)]
+        parts = [tuple(_numbers(tensor) for tensor in one.tensors()) for one in (weights, *moments)]
         self.encoder, self.encoder_bias, self.decoder, self.decoder_bias = (
             Adam(*part) for part in zip(*parts, strict=True)
         )
@@ -118,7 +118,7 @@ class FusedStep:
             parts = Aux(slot_n, *rows)
         bias_gradient_d = self._pulls(at, scale)
         factor, stored = self._clip(at, parts, scale, bias_gradient_d, adam.clip)
-        self._update(at, parts, stored, factor, scale, adam.packed(), bias_gradient_d)
+        self._update(at, parts, stored, factor, scale, adam, bias_gradient_d)
         return StepFacts(square / at.error_bd.size, fired_n)
 
     def _prepare(self, at: _Buffers, x_bd: np.ndarray) -> None:
@@ -233,26 +233,36 @@ class FusedStep:
         stored: np.ndarray,
         factor: np.float32,
         scale: np.float32,
-        adam: np.ndarray,
+        adam: AdamNumbers,
         bias_gradient_d: np.ndarray,
     ) -> None:
-        low_nd = _numbers(self._low_encoder_nd)
+        numbers, low_nd = adam.packed(), _numbers(self._low_encoder_nd)
         parameters = self.encoder, self.decoder, self.encoder_bias, low_nd
         self.team.run(
             lambda s: update.update(
-                *s, *parameters, at.x_qbw, at.error_qbw, at.entries, aux, stored, factor, scale, adam
+                *s, *parameters, at.x_qbw, at.error_qbw, at.entries, aux, stored, factor, scale, numbers, adam.step
             ),
             at.latents,
         )
-        update.adam_row(*self.decoder_bias, factor * bias_gradient_d, adam)
+        update.adam_row(*self.decoder_bias, factor * bias_gradient_d, numbers, np.uint32(0))
 
     def close(self) -> None:
         """End the threads."""
         self.team.close()
 
 
+def zero_moments(weights: Weights, low: bool) -> tuple[Weights, Weights]:
+    """Adam's moments at the start, those of encoder and decoder in bfloat16 where `low` says so."""
+    kind = torch.bfloat16 if low else torch.float32
+    first, second = (
+        weights.map(lambda tensor: torch.zeros_like(tensor, dtype=kind if tensor.ndim == 2 else torch.float32))
+        for _ in range(2)
+    )
+    return first, second
+
+
 @cache
-def warm_up(low: bool, by_batch: bool) -> None:
+def warm_up(low: bool, by_batch: bool, low_moments: bool) -> None:
     """Compile every kernel of this kind of step, or load it from Numba's cache; says so where it takes a while."""
     patience = threading.Timer(1.5, say, ["  compiling the training kernels (once on this machine, some seconds)"])
     patience.daemon = True
@@ -262,7 +272,7 @@ def warm_up(low: bool, by_batch: bool) -> None:
     rows_nd = torch.eye(8)
     weights = Weights(rows_nd.clone(), torch.zeros(8), rows_nd, torch.zeros(8))
     aux = AuxK(torch.arange(3), torch.ones(3, dtype=torch.bool), 2, 1.0, True)
-    step = FusedStep(weights, (weights.map(torch.zeros_like), weights.map(torch.zeros_like)), 4, 1, low, by_batch)
+    step = FusedStep(weights, zero_moments(weights, low_moments), 4, 1, low, by_batch)
     for number, x_bd in enumerate((few, many), 1):
         step.step(x_bd, aux, AdamNumbers(number, 1e-3, 0.9, 0.999, 1e-8, 0.0, clip=1.0))
     step.close()

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from antar.core.jit import REASSOCIATE, jit
-from antar.dictionaries.fast.bits import put, to_f32
+from antar.dictionaries.fast.bits import put, put_random, to_f32
 
 
 class Entries(NamedTuple):
@@ -151,17 +151,30 @@ def decoder_gradient(
 
 
 @jit(fastmath=REASSOCIATE)
-def adam_row(w: Any, m: Any, v: Any, g: Any, a: Any) -> None:
-    """One AdamW step on a row; `g` is overwritten with the step. a: [1 − β₁, β₂, 1 − β₂, 1 − lr·decay, lr / (1 −
-    β₁ᵗ), 1 / √(1 − β₂ᵗ), ε] float32. Two loops: a compiler checks only so many arrays for overlap before it
-    vectorises."""
+def adam_row(w: Any, m: Any, v: Any, g: Any, a: Any, key: Any) -> None:
+    """One AdamW step on a row; `g` is overwritten with the step. a: [1 − β₁, β₂, 1 − β₂, 1 − lr·decay,
+    lr / (1 − β₁ᵗ), 1 / √(1 − β₂ᵗ), ε] float32. Two loops: a compiler checks only so many arrays for overlap before it
+    vectorises.
+
+    Moments may be kept in bfloat16. The second then changes by less than half of its last place in most steps and
+    would stand still, so it is rounded at random; key (uint32) is that row's own in this step."""
     new1, b2, new2, keep, rate, root, eps = a[0], a[1], a[2], a[3], a[4], a[5], a[6]
     for c in range(g.shape[0]):
-        m[c] += new1 * (g[c] - m[c])
-        v[c] = b2 * v[c] + new2 * (g[c] * g[c])
-        g[c] = m[c] / (np.sqrt(v[c]) * root + eps)
+        old = to_f32(m[c])
+        first = old + new1 * (g[c] - old)
+        second = b2 * to_f32(v[c]) + new2 * (g[c] * g[c])
+        put(m, c, first)
+        put_random(v, c, second, key)
+        g[c] = first / (np.sqrt(second) * root + eps)
     for c in range(g.shape[0]):
         w[c] = w[c] * keep - rate * g[c]
+
+
+@jit()
+def row_key(step: Any, row: Any) -> Any:
+    """A number for each row and step, for rounding at random."""
+    key = np.uint32(np.uint32(step) * np.uint32(0x85EBCA6B)) ^ np.uint32(np.uint32(row) * np.uint32(0xC2B2AE35))
+    return np.uint32(key ^ (key >> np.uint32(15)))
 
 
 @jit(fastmath=REASSOCIATE)
@@ -187,10 +200,11 @@ def update(
     factor: Any,
     scale: Any,
     adam: Any,
+    step: Any,
 ) -> None:
     """Gradients, Adam and unit rows for the latents lo … hi − 1. encoder, decoder, bias: `Adam`; low_nd: the
     encoder's copy for the next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`;
-    factor: what clipping leaves of a gradient; scale: −2 / (batch · d)."""
+    factor: what clipping leaves of a gradient; scale: −2 / (batch · d); step: its number, for rounding at random."""
     width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
     squares = np.zeros(hi - lo, np.float32)
     buffer = np.empty(max(width, hi - lo), np.float32)
@@ -206,7 +220,8 @@ def update(
             else:
                 encoder_gradient(j, left, x_qbw[q], entries, aux, factor, g)
             row = encoder.weights[j, left:right]
-            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam)
+            key = row_key(step, 2 * (j * n_blocks + q))
+            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam, key)
             low = low_nd[j, left:right]
             for c in range(g.shape[0]):
                 put(low, c, row[c])
@@ -217,7 +232,8 @@ def update(
                     g[c] = factor * kept[c]
             else:
                 decoder_gradient(j, left, row, error_qbw[q], entries, aux, factor, scale, g)
-            adam_row(row, decoder.first[j, left:right], decoder.second[j, left:right], g, adam)
+            key = row_key(step, 2 * (j * n_blocks + q) + 1)
+            adam_row(row, decoder.first[j, left:right], decoder.second[j, left:right], g, adam, key)
             square = np.float32(0)
             for c in range(g.shape[0]):
                 square += row[c] * row[c]
@@ -230,7 +246,7 @@ def update(
     g = buffer[: hi - lo]
     for i in range(g.shape[0]):
         g[i] = factor * entries.bias[lo + i]
-    adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam)
+    adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
 
 
 @jit(fastmath=REASSOCIATE)
