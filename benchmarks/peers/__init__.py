@@ -16,7 +16,8 @@ from benchmarks.setting import Plain, Setting
 
 class Driver(Protocol):
     """`options`: what it runs with, for the result. `packages`: whose versions go beside it. `variants`: keyword
-    arguments of the constructor, the plain one first; a worker tries each and takes the fastest."""
+    arguments of the constructor, the plain one first; a worker tries each and takes the fastest. A driver may have
+    `running` too, a context that its steps want around them."""
 
     options: str
     packages: tuple[str, ...]

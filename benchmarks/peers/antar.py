@@ -1,11 +1,14 @@
-"""antar: `Training.step`, as its epochs call it."""
+"""antar: `Training.step`, called as its epochs call it: with torch on one thread beside the compiled kernels."""
 
 from __future__ import annotations
+
+from contextlib import AbstractContextManager
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from antar.core.threads import torch_threads
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling
 from antar.dictionaries.loss import forward
@@ -39,10 +42,17 @@ class Antar:
         as_they_are = Scaling(np.zeros(setting.d_model, dtype=np.float32), 1.0)
         self._training = Training(window_nd, window_nd[: setting.batch], as_they_are, cfg, setting.seed)
         self._training.weights.copy_from(Weights(*start))
+        self._training.stepper.refresh()  # what it keeps of the weights in another form
         if setting.held:
             nobody_fired_n = torch.zeros(setting.n_latents, dtype=torch.int32)
             self._training.dead.restore(held_latents(setting), nobody_fired_n, 0)
-        self.options = f"Training.step, AdamW without decay, clip {setting.clip:g}, k_aux {cfg.k_aux}"
+        self.options = (
+            f"Training.step, path {self._training.path}, {self._training.precision}, AdamW without decay, "
+            f"clip {setting.clip:g}, k_aux {cfg.k_aux}"
+        )
+
+    def running(self) -> AbstractContextManager[None]:
+        return torch_threads(1 if self._training.path == "fused" else None)
 
     def step(self, x_bd: Tensor) -> None:
         self._training.step(x_bd)

@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,14 @@ class Worker:
         assert self._driver is not None
         batch, seconds = self._setting.batch, []
         batches = len(self._train_nd) // batch
-        for _ in range(steps):
-            lo = (self._at % batches) * batch
-            x_bd = self._train_nd[lo : lo + batch]
-            before = time.perf_counter()
-            self._driver.step(x_bd)
-            seconds.append(time.perf_counter() - before)
-            self._at += 1
+        with self._driver.running() if hasattr(self._driver, "running") else nullcontext():
+            for _ in range(steps):
+                lo = (self._at % batches) * batch
+                x_bd = self._train_nd[lo : lo + batch]
+                before = time.perf_counter()
+                self._driver.step(x_bd)
+                seconds.append(time.perf_counter() - before)
+                self._at += 1
         return {"seconds": seconds}
 
     def evaluate(self) -> dict[str, Any]:
