@@ -44,3 +44,13 @@ def test_rows_near_the_end_of_fp32_are_numbers(tmp_path):
     acts_nd[7] = 3e38
     write_site(tmp_path, Site("base", 0), acts_nd)
     np.testing.assert_array_equal(read_site(tmp_path, Site("base", 0)), acts_nd)
+
+
+def test_a_shift_is_measured_within_one_dictionary(tmp_path):
+    """PITFALLS: a base and a chat dictionary share no latent index. Codes of two sides are compared in one only."""
+    sides = {}
+    for dictionary, side in stored_run(tmp_path).code_sets():
+        sides.setdefault(dictionary, set()).add(side)
+    both = {one for one, encoded in sides.items() if len(encoded) > 1}
+    assert both and all("base" in sides[one] for one in both)
+    assert sides[DictionaryId("chat", 0)] == {"chat"} and sides[DictionaryId("delta", 0)] == {"delta"}
