@@ -171,7 +171,7 @@ def test_antar_sweep_on_a_finished_study_leaves_every_stage_fresh(finished, tmp_
     path = tmp_path / "micro.yaml"
     variants = {"wide": {"n_latents": 48, "k": 2, "auxk_coefficient": 0.0}, "own": {}}
     before = (tmp_path / "runs/micro/study.yaml").read_bytes()
-    path.write_text(MICRO + yaml.safe_dump({"sweep": {"variants": variants}}), encoding="utf-8")
+    path.write_text(MICRO + yaml.safe_dump({"sweep": {"variants": variants}}, sort_keys=False), encoding="utf-8")
     done = antar("sweep", path, "--only", "wide", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "wide" in done.stdout and "live" in done.stdout

@@ -66,9 +66,8 @@ def chosen_variants(context: Context, only: Sequence[str]) -> list[str]:
 
 
 def dictionaries_of(context: Context) -> list[DictionaryId]:
-    """The study's own TopK dictionaries: neither replicas nor the shams' deltas, which are nulls."""
-    ids = context.dictionary_ids()
-    return [one for one in ids if not one.is_replica and one.kind is None and ":" not in one.trained_on]
+    """TopK on each of the study's sides and layers: neither replicas nor the shams' deltas, which are nulls."""
+    return [DictionaryId(side, layer) for side in context.study.dictionaries.sides for layer in context.layers()]
 
 
 def artifacts(context: Context, variant: str) -> list[tuple[DictionaryId, Artifact]]:
