@@ -128,6 +128,22 @@ def report(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
 
 
 @app.command()
+def sweep(
+    study: StudyFile,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Train this variant alone; may be given again.", metavar="VARIANT")
+    ] = None,
+    force: Force = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Train the study's dictionaries by other recipes (its `sweep:`), and compare them."""
+    from antar import pipeline, tables
+
+    context = pipeline.open_study(study, runs)
+    tables.show_sweep(pipeline.run_sweep(context, only or (), force), context.study.criteria.mse)
+
+
+@app.command()
 def show(
     run: RunFolder,
     top: Annotated[int, typer.Option(help="How many features of each contrast.", min=1)] = 5,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+import polars as pl
 
 from antar.core.atomic import write_text
 from antar.core.errors import UserError
@@ -20,7 +22,7 @@ from antar.core.manifest import read_manifest
 from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
-from antar.stages import corpus, extract, features, interpret, measure, organism, report, train
+from antar.stages import corpus, extract, features, interpret, measure, organism, report, sweep, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady, lock_key
 from antar.study import Study, load_study, study_yaml
@@ -88,6 +90,22 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
                 break
 
 
+def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -> pl.DataFrame:
+    """Train the variants of the study's `sweep:` (or `only` some) on its activations; the table of all that are made.
+
+    Raises UserError for a variant that the study does not have, and when the activations are not fresh.
+    """
+    variants = sweep.chosen_variants(context, only)
+    context.folder.mkdir(parents=True, exist_ok=True)
+    with _only_process(context.folder):
+        # study.yaml stays: it says what made the stages, of which this is none.
+        _check_earlier(stages_of(context.study), "train", context, asked="sweep")
+        if force:
+            _forget([artifact for name in variants for _, artifact in sweep.artifacts(context, name)])
+        say(f"sweep: {', '.join(variants)}")
+        return sweep.make(context, variants)
+
+
 def _run_stage(stage: Stage, context: Context, force: bool) -> None:
     try:
         if force:
@@ -106,8 +124,8 @@ def _run_stage(stage: Stage, context: Context, force: bool) -> None:
     say(f"  done in {time.monotonic() - started:.1f} s")
 
 
-def _check_earlier(stages: list[Stage], only: str, context: Context) -> None:
-    """A stage alone is made from what its study says, or not at all."""
+def _check_earlier(stages: list[Stage], only: str, context: Context, asked: str | None = None) -> None:
+    """A stage alone is made from what its study says, or not at all. `asked`: what the user called it."""
     for stage in stages:
         if stage.name == only:
             return
@@ -116,7 +134,9 @@ def _check_earlier(stages: list[Stage], only: str, context: Context) -> None:
         except NotReady as gap:
             reasons = [f"{gap.needed}: not made yet"]
         if reasons:
-            raise UserError(f"{only}: needs {stage.name} first ({reasons[0]}); `antar {stage.name} STUDY` makes it")
+            raise UserError(
+                f"{asked or only}: needs {stage.name} first ({reasons[0]}); `antar {stage.name} STUDY` makes it"
+            )
 
 
 def _forget(artifacts: list[Artifact]) -> None:

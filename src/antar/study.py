@@ -18,6 +18,7 @@ from antar.core.errors import UserError
 from antar.corpora.config import CorpusConfig
 from antar.criteria import CriteriaConfig
 from antar.dictionaries.config import DictionaryConfig, preset
+from antar.dictionaries.sweep import SweepConfig, variant_config
 from antar.features.config import ContrastConfig, FeatureConfig
 from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
@@ -71,6 +72,7 @@ class Study(Config):
     corpus: CorpusConfig
     extract: ExtractConfig = ExtractConfig()
     dictionaries: DictionaryConfig = Field(default_factory=lambda: preset("antar"))
+    sweep: SweepConfig = Field(default_factory=SweepConfig)
     features: FeatureConfig = FeatureConfig()
     contrasts: ContrastConfig = ContrastConfig()
     interpret: InterpretConfig = InterpretConfig()
@@ -90,6 +92,15 @@ class Study(Config):
     def _truth_needs_a_sham(self) -> Study:
         if self.truth is not None and not self.sham_names:
             raise ValueError("truth: its threshold comes from a sham, and there is none; add one or leave truth out")
+        return self
+
+    @model_validator(mode="after")
+    def _variants_are_recipes(self) -> Study:
+        for name, overrides in self.sweep.variants.items():
+            try:
+                variant_config(self.dictionaries, overrides)
+            except ValueError as error:
+                raise ValueError(f"sweep.variants.{name}: {error}") from error
         return self
 
     @model_validator(mode="after")

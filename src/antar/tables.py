@@ -134,6 +134,59 @@ def show_plan(plans: Sequence[StagePlan], costs: Sequence[Cost], free_bytes: int
     console.print(table)
 
 
+def show_sweep(frame: pl.DataFrame, mse: float) -> None:
+    """The variants side by side: means over dictionaries, what was published, then each dictionary."""
+    console = _console()
+    table = Table(title="variants (means over dictionaries; FVU and MSE on held-out texts)", title_justify="left")
+    columns = ("variant", "latents", "k", "AuxK", "FVU", "MSE", "live", "dead", "L0", f"MSE < {mse:g} on controls")
+    for name in (*columns, "published"):
+        table.add_column(name, overflow="fold")
+    for (variant,), rows in frame.group_by("variant", maintain_order=True):
+        first = rows.row(0, named=True)
+        means = {name: rows[name].mean() for name in ("fvu", "mse", "live_share", "dead", "l0")}
+        judged = rows["passes"].drop_nulls()
+        table.add_row(
+            Text(str(variant)),
+            f"{first['n_latents']:,}",
+            str(first["k"]),
+            _number(first["auxk"]) if first["auxk"] else "off",
+            _number(_real(means["fvu"])),
+            _number(_real(means["mse"])),
+            f"{_real(means['live_share']) or 0:.1%}",
+            _number(_real(means["dead"])),
+            _number(_real(means["l0"])),
+            f"{judged.sum()} of {len(judged)}" if len(judged) else "–",
+            _published(first),
+        )
+    console.print(table)
+    if frame["published_passed"].is_not_null().any():
+        console.print("published: what the published study says of its own run; it was not measured here")
+    console.print(_each_dictionary(frame))
+
+
+def _each_dictionary(frame: pl.DataFrame) -> Table:
+    variants = frame["variant"].unique(maintain_order=True).to_list()
+    table = Table(title="FVU on held-out texts, and live share", title_justify="left")
+    for name in ("dictionary", *variants):
+        table.add_column(Text(name), overflow="fold")
+    for (dictionary,), rows in frame.group_by("dictionary", maintain_order=True):
+        found = {row["variant"]: f"{_number(row['fvu'])}, {row['live_share']:.0%}" for row in rows.to_dicts()}
+        table.add_row(Text(str(dictionary)), *(found.get(variant, "–") for variant in variants))
+    return table
+
+
+def _published(row: Mapping[str, Any]) -> str:
+    if row["published_passed"] is None:
+        return "–"
+    dead = row["published_dead_share"]
+    return f"{row['published_passed']} of {row['published_of']}" + (f", {dead:.0%} dead" if dead else "")
+
+
+def _real(value: Any) -> float | None:
+    """What polars says a mean may be → what a mean of numbers is."""
+    return None if value is None else float(value)
+
+
 def show_proof(proof: Mapping[str, Any]) -> None:
     """The top-level numbers of proof.json."""
     console = _console()

@@ -122,6 +122,7 @@ def test_auxk_models_the_residual_without_the_decoder_bias_again() -> None:
 
 @pytest.mark.parametrize(("k_aux", "expected"), [(1, 1), (4, 4), (6, 6), (512, 6)])
 def test_k_aux_is_the_configured_size_and_no_more_than_the_dead(k_aux: int, expected: int) -> None:
+    """PITFALLS: k_aux taken from the wrong size."""
     w, x_bd = weights(11), batch(12)
     term = auxk_term(aux_of(DEAD, k_aux), torch.rand(B, N, dtype=torch.float64), x_bd, w.decoder_nd)
     assert term is not None and term.values_bm.shape == (B, len(DEAD))

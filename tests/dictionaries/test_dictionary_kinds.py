@@ -280,8 +280,8 @@ def test_the_threshold_that_is_kept_belongs_to_the_weights_that_are_kept() -> No
     for _ in range(3):
         training.run_epoch()
     training.check()
-    kept, batches = training.best.clone(), list(training._threshold_batches())
-    assert len(batches) == min(THRESHOLD_BATCHES, training.steps_per_epoch)
+    orders = epoch_batches(600, cfg.batch, 1, 0, torch.device("cpu"))[:THRESHOLD_BATCHES]
+    kept, batches = training.best.clone(), [training.train_nd[rows] for rows in orders]
     training.run_epoch()
     training.weights.encoder_bias_n.add_(0.5)
     training.check()

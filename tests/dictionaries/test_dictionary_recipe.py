@@ -21,6 +21,7 @@ from antar.dictionaries import trainer as trainer_module
 from antar.dictionaries.data import epoch_batches, fit_scaling
 from antar.dictionaries.dead import DeadTracker
 from antar.dictionaries.prebias import geometric_median
+from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import learning_rate
 from antar.dictionaries.trainer import TrainedDictionary, Training
 
@@ -226,6 +227,71 @@ def test_a_window_of_more_epochs_than_the_training_has_is_said() -> None:
         train(small(max_epochs=2, dead_window_epochs=3))
 
 
+# --- resets ---------------------------------------------------------------------------------------------------
+
+
+def test_texts_are_drawn_without_replacement_in_proportion_to_their_squared_loss() -> None:
+    x_nd = torch.eye(5) * torch.tensor([1.0, 2.0, 3.0, 0.0, 1.5]).sqrt()  # loss of row i under a zero reconstruction
+    probability_n = torch.tensor([1.0, 4.0, 9.0, 0.0, 2.25]) / 16.25
+    counts_n = torch.zeros(5)
+    for seed in range(4000):
+        generator = torch.Generator().manual_seed(seed)
+        counts_n += residual_rows(x_nd, torch.zeros_like, 1, generator)[0]
+    np.testing.assert_allclose(counts_n / 4000, probability_n, atol=0.03)
+    everyone = residual_rows(x_nd, torch.zeros_like, 9, torch.Generator().manual_seed(0))
+    assert torch.equal(everyone.sum(0), torch.tensor([1.0, 1, 1, 0, 1]))  # each once, the perfect one never
+
+
+def test_residual_rows_are_what_the_dictionary_leaves_over() -> None:
+    training = training_of(acts(200))
+    training.run_epoch()
+    rows_md = residual_rows(training.train_nd, training._reconstruct(0.0), 7, torch.Generator().manual_seed(1))
+    left_nd = training.train_nd - training._reconstruct(0.0)(training.train_nd)
+    left_nd = left_nd / left_nd.norm(dim=1, keepdim=True)
+    cosines_mn = rows_md @ left_nd.T
+    torch.testing.assert_close(cosines_mn.max(1).values, torch.ones(7))
+    assert len(cosines_mn.argmax(1).unique()) == 7
+
+
+def test_a_reset_to_residuals_changes_exactly_the_dead_rows_and_their_two_moments() -> None:
+    """PITFALLS: a reset written to a copy, and an optimiser rebuilt whole; for this kind of reset too."""
+    training = training_of(acts(300), reset_to="residual", reset_scale=0.3)
+    for _ in range(4):
+        training.run_epoch()
+    dead = [3, 17, 18, 40, 63]
+    mask_n = torch.zeros(64, dtype=torch.bool).index_fill_(0, torch.tensor(dead), True)
+    training.dead.restore(mask_n, training.dead.fired_window_n.clone(), 0)
+    before = [w.clone() for w in (training.weights, *training.moments())]
+    training.reset()
+    after = (training.weights, *training.moments())
+    for old, new in zip(before, after, strict=True):
+        assert torch.equal(old.decoder_bias_d, new.decoder_bias_d)
+        for o, n in zip(old.tensors()[:3], new.tensors()[:3], strict=True):
+            assert torch.equal(o[~mask_n], n[~mask_n])
+    for old, moment in zip(before[1:], after[1:], strict=True):
+        assert old.encoder_nd[mask_n].any() and old.decoder_nd[mask_n].any()
+        assert not any(tensor[mask_n].any() for tensor in moment.tensors()[:3])
+    new = training.weights
+    assert (before[0].decoder_nd[mask_n] != new.decoder_nd[mask_n]).any(1).all()
+    torch.testing.assert_close(new.decoder_nd[mask_n].norm(dim=1), torch.ones(5))
+    length = 0.3 * new.encoder_nd[~mask_n].norm(dim=1).mean()
+    torch.testing.assert_close(new.encoder_nd[mask_n], length * new.decoder_nd[mask_n])
+    assert not new.encoder_bias_n[mask_n].any()
+    assert training.at.resets == 5 and training.dead.aux is None
+
+
+def test_more_dead_latents_than_poor_texts_draw_the_rest_as_at_the_start() -> None:
+    training = training_of(acts(12), reset_to="residual")
+    training.run_epoch()
+    training.dead.restore(torch.ones(64, dtype=torch.bool), training.dead.fired_window_n.clone(), 0)
+    training.reset()
+    lengths_n = training.weights.encoder_nd.norm(dim=1)
+    torch.testing.assert_close(lengths_n[:12], torch.full((12,), 0.2))  # nobody is alive: a share of 1
+    torch.testing.assert_close(lengths_n[12:], torch.ones(52))
+    cosines_nn = training.weights.decoder_nd @ training.weights.decoder_nd.T
+    assert float((cosines_nn - torch.eye(64)).max()) < 0.999  # no two alike
+
+
 # --- killed and resumed, under every knob ---------------------------------------------------------------------
 
 
@@ -253,6 +319,15 @@ KNOBS: dict[str, dict[str, Any]] = {
     "a window that ends within epochs": {"dead_window_epochs": 1.4, "decay": "linear"},
     "geometric median": {"pre_bias": "geometric_median", "normalise": False, "eps": 1e-6},
     "bf16": {"compute": "bf16"},
+    "reset to residuals": {
+        "preset": "published",
+        "reset_to": "residual",
+        "dead_window_steps": 15,
+        "dead_share": 0.02,
+        "reset_every_steps": 17,
+        "lr": 1e-2,
+        "warmup_steps": 2,
+    },
 }
 
 
@@ -272,6 +347,7 @@ def test_a_killed_training_goes_on_to_the_same_bits_under_each_knob(
     assert ran[0] == 6
     assert same_bits(whole.dictionary, resumed.dictionary)
     assert whole.history.equals(resumed.history) and whole.facts == resumed.facts
+    assert (whole.facts["resets"] > 0) == ("reset" in knob)
 
 
 # --- precision and path ---------------------------------------------------------------------------------------

@@ -312,11 +312,14 @@ class NoSync(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("kind", ["topk", "batchtopk"])
-def test_a_training_step_never_waits_for_the_device(kind: str) -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"compute": "bf16"}, {"optimiser": "adam", "decay": "cosine"}, {"clip": 0.0}], ids=str
+)
+def test_a_training_step_never_waits_for_the_device(kind: str, options: dict[str, Any]) -> None:
+    """PITFALLS: host syncs in every step."""
     acts_nd, _ = planted(128, active=1.0)
-    training = Training(
-        acts_nd, acts_nd, fit_scaling(acts_nd, True), small(batch=32, k=1, path="torch"), 0, LEARNERS[kind]
-    )
+    cfg = small(batch=32, k=1, path="torch", **options)
+    training = Training(acts_nd, acts_nd, fit_scaling(acts_nd, True), cfg, 0, LEARNERS[kind])
     training.run_epoch()
     assert training.dead.aux is not None
     rows = torch.arange(32)

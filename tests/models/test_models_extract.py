@@ -230,6 +230,7 @@ def naive_norms(path: str, text: str, layers, max_tokens: int) -> tuple[list[int
 
 
 def test_outliers_of_base_are_left_out_on_every_side_and_layer(pair, texts, cfg, tmp_path):
+    """PITFALLS: activations with outlier norms kill latents; mask outliers."""
     masked = cfg.model_copy(update={"outliers": True, "outlier_multiple": 1.25, "calibration_texts": 6})
     extract(pair, masked, tmp_path, texts)
     calibration = [0, 4, 9, 13, 18, 22]  # evenly spread over 23 texts

@@ -107,6 +107,12 @@ class DictionaryConfig(Config):
     """Firing rate under which the `published` rule calls a latent dead."""
     reset_every_steps: int = Field(0, ge=0)
     """After this many steps dead latents are re-drawn and their optimiser state is cleared. 0: never."""
+    reset_to: Literal["fresh", "residual"] = "fresh"
+    """What dead latents are re-drawn to: rows as at the start (`fresh`), or what the dictionary leaves of texts that
+    it reconstructs poorly (`residual`), drawn in proportion to their squared loss (Bricken et al. 2023)."""
+    reset_scale: float = Field(0.2, gt=0)
+    """Length of encoder rows re-drawn to `residual`, as a share of the live latents' mean: a longer one fires on many
+    texts before it has learnt when."""
     decoder_init: Literal["unit", "xavier"] = "unit"
     """First decoder rows: Gaussian directions (`unit`) or Xavier-uniform entries (`xavier`), then unit length. The
     encoder starts as the transpose of the decoder, the biases at zero."""

@@ -101,16 +101,32 @@ def reset_rows_(
     dead_m: Tensor,
     cfg: DictionaryConfig,
     generator: torch.Generator,
+    residual_rd: Tensor | None = None,
 ) -> None:
     """Re-draw the latents `dead_m` in place: decoder row, its transpose as encoder row, zero bias, zero moments.
+
+    The first of them take the unit rows `residual_rd` (`reset_to: residual`; redraw.py), with encoder rows of
+    `reset_scale` times the live latents' mean length; the others are drawn as at the start.
 
     `index_copy_` and `index_fill_` write to the tensors themselves. Indexing (`tensor[rows].zero_()`) writes to a
     copy, which is how the published reset came to do nothing. Adam's step count is shared by all rows and stays.
     """
     rows_md = draw_decoder_rows(len(dead_m), cfg, weights.decoder_nd.shape[1], generator).to(dead_m.device)
+    encoder_md = rows_md.clone()
+    if residual_rd is not None:
+        given = slice(0, len(residual_rd))
+        rows_md[given] = residual_rd
+        encoder_md[given] = residual_rd * (cfg.reset_scale * _mean_length_of_others(weights.encoder_nd, dead_m))
     weights.decoder_nd.index_copy_(0, dead_m, rows_md)
-    weights.encoder_nd.index_copy_(0, dead_m, rows_md)
+    weights.encoder_nd.index_copy_(0, dead_m, encoder_md)
     weights.encoder_bias_n.index_fill_(0, dead_m, 0.0)
     for moment in moments:
         for tensor in (moment.encoder_nd, moment.encoder_bias_n, moment.decoder_nd):
             tensor.index_fill_(0, dead_m, 0.0)
+
+
+def _mean_length_of_others(rows_nd: Tensor, dead_m: Tensor) -> Tensor:
+    """Mean length of the rows that are not `dead_m`; 1, as at the start, where there are no others."""
+    others_n = torch.ones(len(rows_nd), dtype=torch.bool, device=rows_nd.device).index_fill_(0, dead_m, False)
+    lengths_n = torch.linalg.vector_norm(rows_nd[others_n], dim=1)
+    return lengths_n.mean() if len(lengths_n) else rows_nd.new_ones(())

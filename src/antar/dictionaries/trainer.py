@@ -11,7 +11,8 @@ import hashlib
 import itertools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scal
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.kinds import LEARNERS, Learner, learner_of
 from antar.dictionaries.prebias import first_bias
+from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.steps import make_step
 from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
@@ -94,7 +96,7 @@ def train_dictionary(
         saved = read_checkpoint(checkpoint, fingerprint) if checkpoint else None
         if saved:
             training.restore(saved)
-        with progress(title, cfg.max_epochs, "epochs") as bar:
+        with closing(training.stepper), progress(title, cfg.max_epochs, "epochs") as bar:
             bar.advance(training.at.epoch)
             while not training.finished:
                 training.run_epoch()
@@ -178,11 +180,16 @@ class Training:
         self._steps_summed += 1
         self.dead.count_fired(fired.fired_n, len(x_bd))
 
+    @torch.no_grad()
     def reset(self) -> None:
         """Re-draw the latents that are dead now, and clear their moments."""
         dead_m = self.dead.dead_now()
         generator = torch_rng(self.seed, "dictionary", "reset", self.at.step)
-        reset_rows_(self.weights, self.moments(), dead_m, self.cfg, generator)
+        poor = None
+        if self.cfg.reset_to == "residual" and len(dead_m):
+            with torch_threads(self._threads):
+                poor = residual_rows(self.train_nd, self._reconstruct(self._threshold()), len(dead_m), generator)
+        reset_rows_(self.weights, self.moments(), dead_m, self.cfg, generator, poor)
         self.stepper.refresh()
         self.at.resets += len(dead_m)
         self.dead.pardon()
@@ -191,10 +198,10 @@ class Training:
     def check(self) -> dict[str, Any]:
         """Measure the validation split, keep the best weights, and append a history row."""
         errors = torch.zeros((), dtype=torch.float64, device=self.device)
-        threshold = self.learner.threshold(self.weights, self._threshold_batches(), self.cfg.k)
+        threshold = self._threshold()
+        reconstruct = self._reconstruct(threshold)
         for x_bd in self.val_nd.split(VALIDATION_CHUNK):
-            again_bd = self.learner.reconstruct(self.weights, x_bd, self.cfg.k, threshold)
-            errors += (x_bd - again_bd).double().square().sum()
+            errors += (x_bd - reconstruct(x_bd)).double().square().sum()
         val = float(errors) / self.val_nd.numel()
         if not math.isfinite(val):
             raise UserError(
@@ -223,11 +230,15 @@ class Training:
         self.history.append(row)
         return row
 
-    def _threshold_batches(self) -> Iterator[Tensor]:
-        """The same training batches at every check; none is drawn for a kind that asks for none."""
-        batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, 0, self.device)
-        for rows in itertools.islice(batches, THRESHOLD_BATCHES):
-            yield self.train_nd[rows]
+    def _threshold(self) -> float:
+        """θ of the weights as they are, from the same training batches every time (none for a kind without one)."""
+        every = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, 0, self.device)
+        batches = (self.train_nd[rows] for rows in itertools.islice(every, THRESHOLD_BATCHES))
+        return self.learner.threshold(self.weights, batches, self.cfg.k)
+
+    def _reconstruct(self, threshold: float) -> Callable[[Tensor], Tensor]:
+        """x → x̂ in fp32, whatever the training's precision, as the stored dictionary will."""
+        return lambda x_bd: self.learner.reconstruct(self.weights, x_bd, self.cfg.k, threshold)
 
     def _fvu(self, val: float) -> float | None:
         """Training stops by it: the variance of one validation split is one number, so FVU and error order alike."""

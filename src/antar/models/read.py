@@ -1,5 +1,10 @@
 """Stored activations as one array. A delta is subtracted, and two sides are joined, here on reading; neither is
-stored."""
+stored.
+
+Extraction writes no number that is not finite, and a shard's checksum is looked at when its stage is; but a file can
+be remade with both right and the numbers wrong. One NaN in a delta, a mean or a top-k spoils everything after it, so
+it is found here, where the file and the row in it still have names.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from antar.core.errors import UserError
-from antar.core.shards import read_rows
+from antar.core.shards import read_rows, read_shard, shard_paths
 from antar.core.sites import Site
 
 
@@ -21,9 +26,10 @@ def read_site(run_folder: Path, site: Site) -> np.ndarray:
     """float32 `[n_texts, d_model]` at `site`, rows in the order of the corpus.
 
     Delta sides are the difference of two stored ones; `joint` is `[n_texts, 2 d_model]`, base's columns before
-    chat's. Raises UserError when a side is not there or the two do not have the same rows.
+    chat's. Raises UserError when a side is not there, when the two do not have the same rows, and for a row that is
+    not finite, of which it names the shard.
     """
-    stored = [read_rows(site_folder(run_folder, Site(side, site.layer)), ["acts"])["acts"] for side in site.stored]
+    stored = [_read_stored(run_folder, Site(side, site.layer)) for side in site.stored]
     if len(stored) == 1:
         return stored[0]
     minuend, subtrahend = stored
@@ -36,3 +42,33 @@ def read_site(run_folder: Path, site: Site) -> np.ndarray:
         return np.concatenate(stored, axis=1)
     # In place: at 40,000 texts a third array of this size is 328 MB for nothing.
     return np.subtract(minuend, subtrahend, out=minuend)
+
+
+def _read_stored(run_folder: Path, site: Site) -> np.ndarray:
+    acts_nd = read_rows(site_folder(run_folder, site), ["acts"])["acts"]
+    _check_finite(run_folder, site, acts_nd)
+    return acts_nd
+
+
+def _check_finite(run_folder: Path, site: Site, acts_nd: np.ndarray) -> None:
+    # The sum of a row is finite unless an entry is not (or fp32 overflows, which the second look settles).
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = np.flatnonzero(~np.isfinite(acts_nd.sum(axis=1)))
+    for row in suspects:
+        bad = int((~np.isfinite(acts_nd[row])).sum())
+        if bad:
+            raise UserError(
+                f"{site}: expected finite numbers, found NaN or infinity in {bad} of {acts_nd.shape[1]} columns of "
+                f"{_where(run_folder, site, int(row))}; remove this shard and run `antar extract STUDY`"
+            )
+
+
+def _where(run_folder: Path, site: Site, row: int) -> str:
+    """`…/00003.safetensors, row 17 (text 1553)` for row 1553 of a stored site; rows are counted from 0."""
+    before = 0
+    for path in shard_paths(site_folder(run_folder, site)):
+        rows = len(read_shard(path)["acts"])
+        if row < before + rows:
+            return f"{path}, row {row - before} (text {row})"
+        before += rows
+    raise IndexError(row)

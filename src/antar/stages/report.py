@@ -12,7 +12,7 @@ from antar.core.manifest import Fingerprint, read_manifest
 from antar.report import write_report
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
-from antar.stages.context import Context, NotReady
+from antar.stages.context import Context, NotReady, config_slice
 from antar.stages.measure import MANIFEST as MEASURE_MANIFEST
 
 
@@ -29,7 +29,7 @@ def artifacts(context: Context) -> list[Artifact]:
             context.folder / "report",
             Fingerprint(
                 inputs=inputs | {"measure": measured.content, "facts": sha256_json(context.manifest("corpus").facts)},
-                config={"study": context.study.model_dump(mode="json")},
+                config={"study": config_slice(context.study, "sweep")},
                 code=code_version("report", "run.py", "dictionaries/config.py"),
             ),
         )

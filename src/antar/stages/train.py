@@ -38,7 +38,7 @@ _NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device")
 
 
 def artifacts(context: Context) -> list[Artifact]:
-    return [_artifact(context, dictionary) for dictionary in context.dictionary_ids()]
+    return [artifact_of(context, dictionary) for dictionary in context.dictionary_ids()]
 
 
 def site_content(context: Context, site: Site) -> dict[str, str]:
@@ -47,14 +47,15 @@ def site_content(context: Context, site: Site) -> dict[str, str]:
     return {name: context.manifest(name).content for name in names}
 
 
-def _artifact(context: Context, dictionary: DictionaryId) -> Artifact:
+def artifact_of(context: Context, dictionary: DictionaryId, root: str = "dictionaries") -> Artifact:
+    """The dictionary in the folder `root` of the run."""
     study = context.study
     config = config_slice(study.dictionaries, *_NO_EFFECT) | {"seed": study.seed, "dictionary": str(dictionary)}
     if dictionary.fold is not None:
         config["folds"] = study.dictionaries.folds
     return Artifact(
-        f"dictionaries/{dictionary}",
-        context.folder / "dictionaries" / dictionary.folder,
+        f"{root}/{dictionary}",
+        context.folder / root / dictionary.folder,
         Fingerprint(
             inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
             config=config,
@@ -67,18 +68,19 @@ def make(context: Context) -> None:
     texts = context.texts()
     ids = context.dictionary_ids()
     for number, dictionary in enumerate(ids, 1):
-        artifact = _artifact(context, dictionary)
+        artifact = artifact_of(context, dictionary)
 
         def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact, number: int = number) -> Any:
-            return _train(context, texts, dictionary, artifact, f"{dictionary} ({number} of {len(ids)})")
+            return train_one(context, texts, dictionary, artifact, f"{dictionary} ({number} of {len(ids)})")
 
         ensure_files(artifact, train)
     say(f"  {len(ids)} dictionaries")
 
 
-def _train(
+def train_one(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """Train `dictionary` by the study's recipe into the artifact's folder; its files and facts."""
     cfg, folder = context.study.dictionaries, artifact.folder
     acts_nd = read_rows_of(context, dictionary)
     train_rows, val_rows = training_rows(texts, cfg, dictionary.fold, context.study.seed)

@@ -207,7 +207,7 @@ def update(
     factor: what clipping leaves of a gradient; scale: −2 / (batch · d); step: its number, for rounding at random."""
     width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
     squares = np.zeros(hi - lo, np.float32)
-    buffer = np.empty(max(width, hi - lo), np.float32)
+    buffer = np.empty(width, np.float32)
     is_stored = stored.shape[1] > 0
     for q in range(n_blocks):
         left, right = q * width, min((q + 1) * width, d)
@@ -243,9 +243,15 @@ def update(
     if n_blocks > 1:
         for j in range(lo, hi):
             unit_row(decoder.weights[j], squares[j - lo])
-    g = buffer[: hi - lo]
+    update_bias(bias, entries.bias, lo, hi, factor, adam)
+
+
+@jit(fastmath=REASSOCIATE)
+def update_bias(bias: Any, gradient_n: Any, lo: Any, hi: Any, factor: Any, adam: Any) -> None:
+    """The encoder biases of the latents lo … hi − 1."""
+    g = np.empty(hi - lo, np.float32)
     for i in range(g.shape[0]):
-        g[i] = factor * entries.bias[lo + i]
+        g[i] = factor * gradient_n[lo + i]
     adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
 
 
