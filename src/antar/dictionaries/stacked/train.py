@@ -1,0 +1,405 @@
+"""Training a stack: many dictionaries of one shape at once, each as `trainer.py` would train it alone.
+
+The order of texts, the recipe, the checks and the early stopping of a dictionary are its own and are those of
+`Training`, so that a dictionary comes out the same to rounding, whoever is in the stack with it. One that has
+stopped leaves the stack with its best weights.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import warnings
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+
+from antar.core.errors import AntarWarning, UserError
+from antar.core.hashing import code_version, sha256_json
+from antar.core.progress import progress, say
+from antar.core.seeds import torch_rng
+from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.data import Scaling, epoch_batches, steps_per_epoch
+from antar.dictionaries.dead import reset_rows_
+from antar.dictionaries.loss import forward
+from antar.dictionaries.stacked.graphs import Runner
+from antar.dictionaries.stacked.jobs import DeviceRows, StackedJob, fit_scalings, job_fingerprints
+from antar.dictionaries.stacked.state import PARTS, StackState, Tools, stack_weights
+from antar.dictionaries.stacked.step import Products
+from antar.dictionaries.stacked.update import fastest_update, rate_table
+from antar.dictionaries.topk import TopK
+from antar.dictionaries.trainer import (
+    HISTORY, NO_VARIANCE, VALIDATION_CHUNK, Counters, TrainedDictionary, fold, train_dictionary,
+)  # fmt: skip
+from antar.dictionaries.weights import NAMES, Weights, initial_weights
+
+CHECKPOINT_SECONDS = 120.0
+"""A stack's checkpoint is written at a check, when the last one is at least this old: nine dictionaries of the study
+are 4.8 GB of weights, best weights and moments, which take longer to write than the epochs in between."""
+CPU = torch.device("cpu")
+
+
+def train_stacked(
+    jobs: Sequence[StackedJob],
+    cfg: DictionaryConfig,
+    *,
+    device: torch.device,
+    checkpoint: Path | None,
+    title: str,
+    compute: torch.dtype = torch.float32,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
+) -> list[TrainedDictionary]:
+    """Train the dictionaries of `jobs`, which are one group of `group_by_shape`, at once; results in their order.
+
+    Each is what `train_dictionary` gives for its rows and seed, up to rounding (`compute`: the precision of the
+    matrix products; weights and moments are fp32). A job without variance gets its constant dictionary. With a
+    `checkpoint` folder a killed training goes on from its last checkpoint, to the same bits, also where some of its
+    jobs are no longer wanted; the caller removes it. Raises UserError as `train_dictionary` does, naming the job.
+    """
+    scalings = fit_scalings(jobs, cfg)
+    varied = [number for number, scaling in enumerate(scalings) if scaling.scale > 0]
+    found = {n: _constant(jobs[n], cfg) for n in range(len(jobs)) if n not in varied}
+    if varied:
+        some = [jobs[n] for n in varied]
+        with _threads(cfg.threads), _full_fp32():
+            training = StackedTraining(some, [scalings[n] for n in varied], cfg, device, compute)
+            folder = _Folder(checkpoint, training.fingerprint(), checkpoint_seconds)
+            _run(training, folder, title, job_fingerprints(some) if checkpoint else [])
+            found |= dict(zip(varied, training.results(), strict=True))
+    return [found[number] for number in range(len(jobs))]
+
+
+def _run(training: StackedTraining, folder: _Folder, title: str, fingerprints: list[str]) -> None:
+    cfg = training.cfg
+    saved = folder.read()
+    if saved:
+        training.restore(saved, fingerprints)
+    with progress(title, cfg.max_epochs, "epochs") as bar:
+        bar.advance(training.epoch)
+        while training.stack is not None:
+            training.run_epoch(training.stack)
+            bar.advance()
+            if training.epoch % cfg.check_every_epochs == 0 or training.epoch == cfg.max_epochs:
+                rows = training.check(training.stack)
+                worst = max(row["val_mse"] for row in rows)
+                bar.note(f"val MSE up to {worst:.3g}, {0 if training.stack is None else len(training.stack)} in training")
+                folder.write(training, fingerprints)
+
+
+@dataclass
+class Member:
+    """The host's part of one dictionary: where it is, and what it has seen."""
+
+    job: StackedJob
+    scaling: Scaling
+    val_variance: float
+    at: Counters = field(default_factory=Counters)
+    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    rows_in_window: int = 0
+    best: Weights | None = None
+    """On the CPU, once the dictionary has stopped."""
+
+
+class StackedTraining:
+    """The state of one stack's training, and what an epoch and a check do to it."""
+
+    def __init__(
+        self, jobs: Sequence[StackedJob], scalings: Sequence[Scaling], cfg: DictionaryConfig, device: torch.device,
+        compute: torch.dtype,
+    ) -> None:  # fmt: skip
+        shapes = {(job.acts_nd.shape[1], steps_per_epoch(len(job.train_rows), cfg.batch)) for job in jobs}
+        if len(shapes) != 1:
+            raise ValueError(f"a stack takes jobs of one shape (see group_by_shape), found {sorted(shapes)}")
+        ((d_model, self.steps_per_epoch),) = shapes
+        self.cfg, self.compute, self.epoch = cfg, compute, 0
+        planned = self.steps_per_epoch * cfg.max_epochs
+        self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * planned))
+        self.window_steps = self.steps_per_epoch if cfg.dead_rule == "epoch" else cfg.dead_window_steps
+        self.rows = DeviceRows(jobs, scalings, device)
+        variances = [self._variance(position) for position in range(len(jobs))]
+        self.members = [Member(*one) for one in zip(jobs, scalings, variances, strict=True)]
+        self.tools = Tools(
+            Products(compute, device),
+            fastest_update(cfg.clip, d_model, compute, device),
+            Runner.on(device),
+            rate_table(self._lr, cfg.weight_decay, planned, device),
+        )
+        start = stack_weights([initial_weights(cfg, d_model, job.seed) for job in jobs], device)
+        zeros = start.map(torch.zeros_like)
+        parts = {"weights": start, "best": start.clone(), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+        self.stack: StackState | None = self._stack(parts, range(len(jobs)))
+        self._warn_of_a_long_window(planned)
+
+    def _stack(self, parts: dict[str, Weights], positions: Sequence[int]) -> StackState:
+        return StackState(parts, positions, self.rows, self.cfg, self.steps_per_epoch, self.tools)
+
+    def _lr(self, step: int) -> float:
+        return self.cfg.lr * min(1.0, step / max(1, self.warmup))
+
+    def _variance(self, position: int) -> float:
+        x_nd = torch.cat(self.rows.validation(position, VALIDATION_CHUNK)).double()
+        return float((x_nd - x_nd.mean(0)).square().mean())
+
+    def _warn_of_a_long_window(self, planned: int) -> None:
+        if self.cfg.dead_rule == "published" and self.window_steps > planned:
+            warnings.warn(
+                f"the dead window of {self.window_steps} steps is longer than the whole training ({planned} "
+                "steps), so no latent is ever called dead; use dead_rule: epoch, or a smaller dead_window_steps",
+                AntarWarning,
+                stacklevel=2,
+            )
+
+    # -- an epoch -----------------------------------------------------------------------------------------------
+
+    def run_epoch(self, stack: StackState) -> None:
+        members = [self.members[position] for position in stack.positions]
+        step = members[0].at.step
+        cuts = [(len(m.job.train_rows), self.cfg.batch, m.job.seed, self.epoch, CPU) for m in members]
+        stack.fired_epoch_sn.zero_()
+        stack.begin_epoch([tuple(epoch_batches(*cut)) for cut in cuts], step)
+        for batch_at in range(self.steps_per_epoch):
+            stack.step()
+            step += 1
+            for s, member in enumerate(members):
+                member.at.step = step
+                member.rows_in_window += stack.batch_size(s, batch_at)
+            # From here on the host may look at the device, at the end of a window or at a reset.
+            if step % self.window_steps == 0:
+                stack.end_window([member.rows_in_window for member in members])
+                self._begin_window(members)
+            if self.cfg.reset_every_steps and step % self.cfg.reset_every_steps == 0:
+                self._reset(stack, members)
+        self.epoch += 1
+        for member in members:
+            member.at.epoch = self.epoch
+
+    def _begin_window(self, members: Sequence[Member]) -> None:
+        for member in members:
+            member.rows_in_window = 0
+
+    @torch.no_grad()
+    def _reset(self, stack: StackState, members: Sequence[Member]) -> None:
+        """Re-draw each dictionary's dead latents from its own stream, and clear their moments."""
+        for s, member in enumerate(members):
+            dead_m = stack.dead_now(s)
+            generator = torch_rng(member.job.seed, "dictionary", "reset", member.at.step)
+            first, second = (stack.one(moment, s) for moment in stack.moments)
+            reset_rows_(stack.one(stack.weights, s), (first, second), dead_m, self.cfg, generator)
+            member.at.resets += len(dead_m)
+        stack.pardon()
+        self._begin_window(members)
+
+    # -- a check ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def check(self, stack: StackState) -> list[dict[str, Any]]:
+        """Measure each dictionary's validation split, keep best weights, append history rows, let go who is done."""
+        live_s = (stack.fired_epoch_sn > 0).float().mean(1)
+        dead_s = stack.dead_sn.sum(1)
+        val_s = torch.stack([self._squares(stack, s) for s in range(len(stack))])
+        numbers = torch.stack([val_s, stack.errors_s, live_s.double(), dead_s.double()], dim=1).tolist()
+        steps = self.steps_per_epoch * (self.epoch - self._epoch_of_last_check(stack))
+        rows: list[dict[str, Any]] = []
+        for s, (squares, errors, live_share, dead) in enumerate(numbers):
+            member = self.members[stack.positions[s]]
+            val = squares / (len(member.job.val_rows) * stack.d_model)
+            if self._gained(member, val):
+                for best, now in zip(stack.best.tensors(), stack.weights.tensors(), strict=True):
+                    best[s].copy_(now[s])
+            rows.append(self._row(member, val, errors / steps, live_share, int(dead)))
+            member.history.append(rows[-1])
+        stack.errors_s.zero_()
+        self._let_go(stack)
+        return rows
+
+    def _epoch_of_last_check(self, stack: StackState) -> int:
+        history = self.members[stack.positions[0]].history
+        return history[-1]["epoch"] if history else 0
+
+    def _squares(self, stack: StackState, s: int) -> torch.Tensor:
+        """Σ (x − x̂)² over a dictionary's validation rows, by the very functions of the single trainer, in fp32."""
+        weights, squares = stack.one(stack.weights, s), torch.zeros((), dtype=torch.float64, device=stack.device)
+        for x_bd in self.rows.validation(stack.positions[s], VALIDATION_CHUNK):
+            squares += (x_bd - forward(weights, x_bd, self.cfg.k).reconstruction_bd).double().square().sum()
+        return squares
+
+    def _gained(self, member: Member, val: float) -> bool:
+        """Take note of a validation error; whether it is the lowest so far."""
+        at = member.at
+        if not math.isfinite(val):
+            raise UserError(
+                f"{member.job.name}: training diverged by epoch {at.epoch}: expected a finite validation error, found "
+                f"{val}; lower dictionaries.lr (now {self.cfg.lr:g}) or set dictionaries.clip"
+            )
+        gained, lowest = val < at.best_val * (1 - self.cfg.min_delta), val < at.best_val
+        if lowest:
+            at.best_val, at.best_epoch = val, at.epoch
+        at.checks_without_gain = 0 if gained else at.checks_without_gain + 1
+        return lowest
+
+    def _row(self, member: Member, val: float, error: float, live_share: float, dead: int) -> dict[str, Any]:
+        at, raw = member.at, member.scaling.scale**2
+        return {
+            "epoch": at.epoch,
+            "step": at.step,
+            "train_mse": raw * error,
+            "val_mse": raw * val,
+            "val_fvu": val / member.val_variance if member.val_variance > NO_VARIANCE else None,
+            "live_share": live_share,
+            "dead": dead,
+            "resets": at.resets,
+            "best": at.best_epoch == at.epoch,
+        }
+
+    def _let_go(self, stack: StackState) -> None:
+        """Take those that are done out of the stack, with their best weights."""
+        ends = self.epoch >= self.cfg.max_epochs
+        patience = self.cfg.patience or math.inf
+        on = [
+            s for s, p in enumerate(stack.positions) if not ends and self.members[p].at.checks_without_gain < patience
+        ]
+        for s, position in enumerate(stack.positions):
+            if s not in on:
+                self.members[position].best = stack.one(stack.best, s).map(lambda tensor: tensor.cpu().clone())
+        if len(on) < len(stack):
+            self.stack = stack.keep(on) if on else None
+
+    # -- checkpoint and result ----------------------------------------------------------------------------------
+
+    def fingerprint(self) -> str:
+        """Of what all jobs share; what is a job's own is in `job_fingerprints`."""
+        return sha256_json(
+            {
+                "config": self.cfg.training_fields(),
+                "compute": str(self.compute),
+                "device": self.rows.device.type,
+                "threads": self.cfg.threads or torch.get_num_threads(),
+                "torch": torch.__version__,
+                "code": code_version("dictionaries"),
+            }
+        )
+
+    def checkpoint(self, fingerprints: list[str]) -> Checkpoint:
+        """The stack as it is, and the best weights of those that have left it (`done.*`, in the order of the jobs)."""
+        tensors = {} if self.stack is None else self.stack.tensors()
+        done = [member.best for member in self.members if member.best is not None]
+        if done:
+            stacked = stack_weights(done, CPU).tensors()
+            tensors |= {f"done.{name}": t.numpy() for name, t in zip(NAMES, stacked, strict=True)}
+        members = [
+            {"at": asdict(m.at), "rows_in_window": m.rows_in_window, "history": m.history, "done": m.best is not None}
+            for m in self.members
+        ]
+        return Checkpoint(tensors, {"jobs": fingerprints, "members": members, "epoch": self.epoch})
+
+    def restore(self, saved: Checkpoint, fingerprints: list[str]) -> None:
+        """Take up a checkpoint of these jobs, or of these and others. With a job that it does not know, start anew."""
+        known: list[str] = saved.state["jobs"]
+        if not set(fingerprints) <= set(known):
+            say("  the checkpoint belongs to other dictionaries; this training starts anew")
+            return
+        members = saved.state["members"]
+        places = [known.index(one) for one in fingerprints]
+        self.epoch = saved.state["epoch"]
+        for member, place in zip(self.members, places, strict=True):
+            state = members[place]
+            member.at, member.history = Counters(**state["at"]), list(state["history"])
+            member.rows_in_window = state["rows_in_window"]
+            if state["done"]:
+                row = sum(one["done"] for one in members[:place])
+                member.best = Weights(*(torch.from_numpy(saved.tensors[f"done.{n}"][row].copy()) for n in NAMES))
+        going = [position for position, place in enumerate(places) if not members[place]["done"]]
+        rows = [sum(not one["done"] for one in members[: places[position]]) for position in going]
+        self.stack = self._restored(saved, going, rows) if going else None
+
+    def _restored(self, saved: Checkpoint, positions: list[int], rows: list[int]) -> StackState:
+        def read(name: str) -> torch.Tensor:
+            return torch.from_numpy(saved.tensors[name][rows]).to(self.rows.device)
+
+        parts = {part: Weights(*(read(f"{part}.{name}") for name in NAMES)) for part in PARTS}
+        stack = self._stack(parts, positions)
+        stack.fired_window_sn.copy_(read("fired_window"))
+        stack.call_dead(read("dead").bool())
+        return stack
+
+    def results(self) -> list[TrainedDictionary]:
+        return [self._result(member) for member in self.members]
+
+    def _result(self, member: Member) -> TrainedDictionary:
+        assert member.best is not None  # the last check lets everyone go
+        at, scaling, last = member.at, member.scaling, member.history[-1]
+        facts = {
+            "zero_variance": False,
+            "rows_train": len(member.job.train_rows),
+            "rows_val": len(member.job.val_rows),
+            "d_model": member.job.acts_nd.shape[1],
+            "n_latents": self.cfg.n_latents,
+            "k": self.cfg.k,
+            "seed": member.job.seed,
+            "scale": scaling.scale,
+            "centre_norm": float(np.linalg.norm(scaling.centre_d.astype(np.float64))),
+            "threads": self.cfg.threads or torch.get_num_threads(),
+            "device": self.rows.device.type,
+            "steps": at.step,
+            "epochs": at.epoch,
+            "best_epoch": at.best_epoch,
+            "stopped_early": at.epoch < self.cfg.max_epochs,
+            "best_val_mse": scaling.scale**2 * at.best_val,
+            "live_share": last["live_share"],
+            "dead": last["dead"],
+            "resets": at.resets,
+            "warmup_steps": self.warmup,
+            "dead_window_steps": self.window_steps,
+        }
+        history = pl.DataFrame(member.history, schema=HISTORY, orient="row")
+        return TrainedDictionary(TopK(fold(member.best, scaling), self.cfg.k), history, facts)
+
+
+class _Folder:
+    """Where a stack's checkpoint lies, and when it is time for the next."""
+
+    def __init__(self, folder: Path | None, fingerprint: str, every_seconds: float) -> None:
+        self._folder, self._fingerprint, self._every = folder, fingerprint, every_seconds
+        self._written = time.monotonic()
+
+    def read(self) -> Checkpoint | None:
+        return None if self._folder is None else read_checkpoint(self._folder, self._fingerprint)
+
+    def write(self, training: StackedTraining, fingerprints: list[str]) -> None:
+        if self._folder is not None and time.monotonic() - self._written >= self._every:
+            write_checkpoint(self._folder, training.checkpoint(fingerprints), self._fingerprint)
+            self._written = time.monotonic()
+
+
+def _constant(job: StackedJob, cfg: DictionaryConfig) -> TrainedDictionary:
+    """The single trainer's dictionary of rows without variance: it trains nothing."""
+    rows = (job.acts_nd[job.train_rows], job.acts_nd[job.val_rows])
+    return train_dictionary(*rows, cfg, seed=job.seed, checkpoint=None, title=job.name, floor=job.floor)
+
+
+@contextmanager
+def _threads(threads: int | None) -> Generator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _full_fp32() -> Generator[None]:
+    """No TF32 in fp32 products."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
