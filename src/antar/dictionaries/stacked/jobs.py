@@ -23,8 +23,9 @@ from antar.dictionaries.data import Scaling, check_rows, fit_scaling, steps_per_
 
 MEMORY_SHARE = 0.7
 """Share of a device's free memory that a stack may plan for."""
-PARAMETER_BYTES = 4 * 4 + 2 * 2
-"""Of each parameter: weight, best weight and two moments in fp32; the products' copy and a gradient in bf16."""
+PARAMETER_BYTES = 2 * 4 * 4 + 2 * 2
+"""Of each parameter: weight, best weight and two moments in fp32, twice, since a stack that shrinks is copied; the
+products' copy and a gradient in bf16."""
 ACTIVATION_BYTES = 24
 """Of each (text of a batch, latent): pre-activations, codes and their gradients in both precisions, and slack."""
 

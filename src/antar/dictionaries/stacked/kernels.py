@@ -5,6 +5,9 @@ moment once, keep a latent's row in registers, and write weight, moments and the
 once. Torch's CUDA wheels bring Triton; this module is imported only where there is one, by `update.py`.
 """
 
+# Triton's language has no types that a checker knows.
+# pyright: basic, reportIndexIssue=false
+
 import triton  # pyright: ignore[reportMissingImports]
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
@@ -12,7 +15,12 @@ from torch import Tensor
 
 @triton.jit
 def _squares_kernel(
-    encoder_grad, decoder_grad, decoder, squares, d, BLOCK: tl.constexpr  # fmt: skip
+    encoder_grad,
+    decoder_grad,
+    decoder,
+    squares,
+    d,
+    BLOCK: tl.constexpr,
 ):
     """squares[row] = ‖encoder gradient‖² + ‖decoder gradient without its part along the row‖²."""
     row = tl.program_id(0).to(tl.int64)

@@ -60,7 +60,8 @@ class Products:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self.dtype = dtype
-        self._direct = dtype != torch.float32 and _writes_fp32(dtype, device)
+        self._rounds = dtype.itemsize < 4
+        self._direct = self._rounds and _writes_fp32(dtype, device)
 
     def low(self, a: Tensor) -> Tensor:
         return a.to(self.dtype)
@@ -73,7 +74,7 @@ class Products:
         """The product in fp32: for what is selected from, and for reconstructions."""
         if self._direct:
             return torch.bmm(a, b, out_dtype=torch.float32)  # pyright: ignore[reportCallIssue]
-        return torch.bmm(a, b).float()
+        return torch.bmm(a, b).float() if self._rounds else torch.bmm(a, b)
 
 
 def _writes_fp32(dtype: torch.dtype, device: torch.device) -> bool:
@@ -133,8 +134,9 @@ def gradients(
     code_pull_sbn = products.narrow(pull_low, decoder_snd.mT).mul_(fired_sbn)
     decoder_grad_snd = products.narrow(codes_sbn.mT, pull_low)
     if slots is not None and asleep_sm is not None:
-        _add_auxk_(code_pull_sbn, decoder_grad_snd, pre_sbn, residual_sbd, batch, asleep_sm, slots, decoder_snd, cfg, products)
-    bias_pull_sn = code_pull_sbn.sum(1, dtype=torch.float32)
+        into = (code_pull_sbn, decoder_grad_snd)
+        _add_auxk_(into, pre_sbn, residual_sbd, batch, asleep_sm, slots, decoder_snd, cfg, products)
+    bias_pull_sn = code_pull_sbn.sum(1, dtype=pull_sbd.dtype)
     through_bias_sd = products.wide(products.low(bias_pull_sn).unsqueeze(1), encoder_snd).squeeze(1)
     result = Weights(
         products.narrow(code_pull_sbn.mT, centred_low),
@@ -147,8 +149,7 @@ def gradients(
 
 
 def _add_auxk_(
-    code_pull_sbn: Tensor,
-    decoder_grad_snd: Tensor,
+    into: tuple[Tensor, Tensor],
     pre_sbn: Tensor,
     residual_sbd: Tensor,
     batch: Batch,
@@ -160,6 +161,7 @@ def _add_auxk_(
 ) -> None:
     """Add AuxK's gradients (auxk.py says what it is): to the codes' gradient, through which they reach encoder and
     biases with the rest, and to the dead rows of the decoders' gradient. A slot that is not asleep adds zeros."""
+    code_pull_sbn, decoder_grad_snd = into
     (s, m), d = slots.latents_sm.shape, decoder_snd.shape[2]
     places_sbm = slots.latents_sm.unsqueeze(1).expand(-1, pre_sbn.shape[1], -1)
     pre_sbm = pre_sbn.gather(2, places_sbm).masked_fill_(~asleep_sm.unsqueeze(1), float("-inf"))

@@ -12,15 +12,11 @@ import time
 import warnings
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import polars as pl
 import torch
 
-from antar.core.errors import AntarWarning, UserError
+from antar.core.errors import AntarWarning
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress, say
 from antar.core.seeds import torch_rng
@@ -31,12 +27,14 @@ from antar.dictionaries.dead import reset_rows_
 from antar.dictionaries.loss import forward
 from antar.dictionaries.stacked.graphs import Runner
 from antar.dictionaries.stacked.jobs import DeviceRows, StackedJob, fit_scalings, job_fingerprints
+from antar.dictionaries.stacked.members import Measured, Member
 from antar.dictionaries.stacked.state import PARTS, StackState, Tools, stack_weights
 from antar.dictionaries.stacked.step import Products
 from antar.dictionaries.stacked.update import fastest_update, rate_table
-from antar.dictionaries.topk import TopK
 from antar.dictionaries.trainer import (
-    HISTORY, NO_VARIANCE, VALIDATION_CHUNK, Counters, TrainedDictionary, fold, train_dictionary,
+    VALIDATION_CHUNK,
+    TrainedDictionary,
+    train_dictionary,
 )  # fmt: skip
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
@@ -87,24 +85,8 @@ def _run(training: StackedTraining, folder: _Folder, title: str, fingerprints: l
             training.run_epoch(training.stack)
             bar.advance()
             if training.epoch % cfg.check_every_epochs == 0 or training.epoch == cfg.max_epochs:
-                rows = training.check(training.stack)
-                worst = max(row["val_mse"] for row in rows)
-                bar.note(f"val MSE up to {worst:.3g}, {0 if training.stack is None else len(training.stack)} in training")
+                bar.note(training.check(training.stack))
                 folder.write(training, fingerprints)
-
-
-@dataclass
-class Member:
-    """The host's part of one dictionary: where it is, and what it has seen."""
-
-    job: StackedJob
-    scaling: Scaling
-    val_variance: float
-    at: Counters = field(default_factory=Counters)
-    history: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
-    rows_in_window: int = 0
-    best: Weights | None = None
-    """On the CPU, once the dictionary has stopped."""
 
 
 class StackedTraining:
@@ -199,25 +181,24 @@ class StackedTraining:
     # -- a check ------------------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def check(self, stack: StackState) -> list[dict[str, Any]]:
-        """Measure each dictionary's validation split, keep best weights, append history rows, let go who is done."""
+    def check(self, stack: StackState) -> str:
+        """Measure each dictionary's validation split, keep best weights, append history rows, let go who is done.
+        Returns a short note on how they are."""
         live_s = (stack.fired_epoch_sn > 0).float().mean(1)
         dead_s = stack.dead_sn.sum(1)
         val_s = torch.stack([self._squares(stack, s) for s in range(len(stack))])
         numbers = torch.stack([val_s, stack.errors_s, live_s.double(), dead_s.double()], dim=1).tolist()
         steps = self.steps_per_epoch * (self.epoch - self._epoch_of_last_check(stack))
-        rows: list[dict[str, Any]] = []
         for s, (squares, errors, live_share, dead) in enumerate(numbers):
             member = self.members[stack.positions[s]]
             val = squares / (len(member.job.val_rows) * stack.d_model)
-            if self._gained(member, val):
+            if member.check(Measured(val, errors / steps, live_share, int(dead)), self.cfg):
                 for best, now in zip(stack.best.tensors(), stack.weights.tensors(), strict=True):
                     best[s].copy_(now[s])
-            rows.append(self._row(member, val, errors / steps, live_share, int(dead)))
-            member.history.append(rows[-1])
         stack.errors_s.zero_()
         self._let_go(stack)
-        return rows
+        errors = [self.members[position].history[-1]["val_mse"] for position in stack.positions]
+        return f"val MSE {min(errors):.3g} to {max(errors):.3g}, {len(stack)} in training"
 
     def _epoch_of_last_check(self, stack: StackState) -> int:
         history = self.members[stack.positions[0]].history
@@ -230,41 +211,9 @@ class StackedTraining:
             squares += (x_bd - forward(weights, x_bd, self.cfg.k).reconstruction_bd).double().square().sum()
         return squares
 
-    def _gained(self, member: Member, val: float) -> bool:
-        """Take note of a validation error; whether it is the lowest so far."""
-        at = member.at
-        if not math.isfinite(val):
-            raise UserError(
-                f"{member.job.name}: training diverged by epoch {at.epoch}: expected a finite validation error, found "
-                f"{val}; lower dictionaries.lr (now {self.cfg.lr:g}) or set dictionaries.clip"
-            )
-        gained, lowest = val < at.best_val * (1 - self.cfg.min_delta), val < at.best_val
-        if lowest:
-            at.best_val, at.best_epoch = val, at.epoch
-        at.checks_without_gain = 0 if gained else at.checks_without_gain + 1
-        return lowest
-
-    def _row(self, member: Member, val: float, error: float, live_share: float, dead: int) -> dict[str, Any]:
-        at, raw = member.at, member.scaling.scale**2
-        return {
-            "epoch": at.epoch,
-            "step": at.step,
-            "train_mse": raw * error,
-            "val_mse": raw * val,
-            "val_fvu": val / member.val_variance if member.val_variance > NO_VARIANCE else None,
-            "live_share": live_share,
-            "dead": dead,
-            "resets": at.resets,
-            "best": at.best_epoch == at.epoch,
-        }
-
     def _let_go(self, stack: StackState) -> None:
         """Take those that are done out of the stack, with their best weights."""
-        ends = self.epoch >= self.cfg.max_epochs
-        patience = self.cfg.patience or math.inf
-        on = [
-            s for s, p in enumerate(stack.positions) if not ends and self.members[p].at.checks_without_gain < patience
-        ]
+        on = [s for s, position in enumerate(stack.positions) if not self.members[position].finished(self.cfg)]
         for s, position in enumerate(stack.positions):
             if s not in on:
                 self.members[position].best = stack.one(stack.best, s).map(lambda tensor: tensor.cpu().clone())
@@ -287,20 +236,17 @@ class StackedTraining:
         )
 
     def checkpoint(self, fingerprints: list[str]) -> Checkpoint:
-        """The stack as it is, and the best weights of those that have left it (`done.*`, in the order of the jobs)."""
+        """The stack as it is, and the best weights of those that have left it (`done.*`, in the jobs' order)."""
         tensors = {} if self.stack is None else self.stack.tensors()
         done = [member.best for member in self.members if member.best is not None]
         if done:
             stacked = stack_weights(done, CPU).tensors()
             tensors |= {f"done.{name}": t.numpy() for name, t in zip(NAMES, stacked, strict=True)}
-        members = [
-            {"at": asdict(m.at), "rows_in_window": m.rows_in_window, "history": m.history, "done": m.best is not None}
-            for m in self.members
-        ]
+        members = [member.state() for member in self.members]
         return Checkpoint(tensors, {"jobs": fingerprints, "members": members, "epoch": self.epoch})
 
     def restore(self, saved: Checkpoint, fingerprints: list[str]) -> None:
-        """Take up a checkpoint of these jobs, or of these and others. With a job that it does not know, start anew."""
+        """Take up a checkpoint of these jobs, or of these and others. With one that it lacks, start anew."""
         known: list[str] = saved.state["jobs"]
         if not set(fingerprints) <= set(known):
             say("  the checkpoint belongs to other dictionaries; this training starts anew")
@@ -309,19 +255,19 @@ class StackedTraining:
         places = [known.index(one) for one in fingerprints]
         self.epoch = saved.state["epoch"]
         for member, place in zip(self.members, places, strict=True):
-            state = members[place]
-            member.at, member.history = Counters(**state["at"]), list(state["history"])
-            member.rows_in_window = state["rows_in_window"]
-            if state["done"]:
+            best = None
+            if members[place]["done"]:
                 row = sum(one["done"] for one in members[:place])
-                member.best = Weights(*(torch.from_numpy(saved.tensors[f"done.{n}"][row].copy()) for n in NAMES))
+                best = Weights(*(torch.from_numpy(saved.tensors[f"done.{n}"][row].copy()) for n in NAMES))
+            member.restore(members[place], best)
         going = [position for position, place in enumerate(places) if not members[place]["done"]]
         rows = [sum(not one["done"] for one in members[: places[position]]) for position in going]
         self.stack = self._restored(saved, going, rows) if going else None
 
     def _restored(self, saved: Checkpoint, positions: list[int], rows: list[int]) -> StackState:
         def read(name: str) -> torch.Tensor:
-            return torch.from_numpy(saved.tensors[name][rows]).to(self.rows.device)
+            # Cloned: torch owns and aligns the memory, as in a training that was never stopped.
+            return torch.from_numpy(saved.tensors[name][rows]).clone().to(self.rows.device)
 
         parts = {part: Weights(*(read(f"{part}.{name}") for name in NAMES)) for part in PARTS}
         stack = self._stack(parts, positions)
@@ -330,36 +276,8 @@ class StackedTraining:
         return stack
 
     def results(self) -> list[TrainedDictionary]:
-        return [self._result(member) for member in self.members]
-
-    def _result(self, member: Member) -> TrainedDictionary:
-        assert member.best is not None  # the last check lets everyone go
-        at, scaling, last = member.at, member.scaling, member.history[-1]
-        facts = {
-            "zero_variance": False,
-            "rows_train": len(member.job.train_rows),
-            "rows_val": len(member.job.val_rows),
-            "d_model": member.job.acts_nd.shape[1],
-            "n_latents": self.cfg.n_latents,
-            "k": self.cfg.k,
-            "seed": member.job.seed,
-            "scale": scaling.scale,
-            "centre_norm": float(np.linalg.norm(scaling.centre_d.astype(np.float64))),
-            "threads": self.cfg.threads or torch.get_num_threads(),
-            "device": self.rows.device.type,
-            "steps": at.step,
-            "epochs": at.epoch,
-            "best_epoch": at.best_epoch,
-            "stopped_early": at.epoch < self.cfg.max_epochs,
-            "best_val_mse": scaling.scale**2 * at.best_val,
-            "live_share": last["live_share"],
-            "dead": last["dead"],
-            "resets": at.resets,
-            "warmup_steps": self.warmup,
-            "dead_window_steps": self.window_steps,
-        }
-        history = pl.DataFrame(member.history, schema=HISTORY, orient="row")
-        return TrainedDictionary(TopK(fold(member.best, scaling), self.cfg.k), history, facts)
+        device, warmup, window = self.rows.device, self.warmup, self.window_steps
+        return [member.result(self.cfg, device, warmup, window) for member in self.members]
 
 
 class _Folder:

@@ -129,7 +129,11 @@ def check_kernels(kernels: ModuleType, d_model: int, low: torch.dtype, device: t
     weight, first, second = draw(), draw(0.1), draw(0.1).square()
     weight = weight / weight.norm(dim=-1, keepdim=True)
     encoder_grad, decoder_grad = draw().to(low), draw().to(low)
-    same("squares", kernels.squares(encoder_grad, decoder_grad, weight), squares_plain(encoder_grad, decoder_grad, weight))
+    same(
+        "squares",
+        kernels.squares(encoder_grad, decoder_grad, weight),
+        squares_plain(encoder_grad, decoder_grad, weight),
+    )
     scale_s = torch.tensor([0.5, 1.0], device=device)
     rates_3 = torch.tensor([1e-2, 1.3, 1e-3], device=device)
     for unit in (False, True):
@@ -140,8 +144,9 @@ def check_kernels(kernels: ModuleType, d_model: int, low: torch.dtype, device: t
             rest: tuple[Any, ...] = (copy, scale_s, rates_3, BETAS, EPS, unit)
             adam_rows_(mine[0], decoder_grad, mine[1], mine[2], *rest)
             made.append([*mine, copy.float()])
+        rows = "decoder rows" if unit else "encoder rows"
         for name, kernel, plain in zip(("weight", "moment", "square", "copy"), *made, strict=True):
-            same(f"{name} of {'decoder' if unit else 'encoder'} rows", kernel, plain, 1e-2 if name == "copy" else 1e-5)
+            same(f"{name} of {rows}", kernel, plain, 1e-2 if name == "copy" else 1e-5)
 
 
 def same(what: str, found: Tensor, expected: Tensor, tolerance: float = 1e-5) -> None:
