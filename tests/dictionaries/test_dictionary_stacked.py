@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -25,6 +26,7 @@ from antar.dictionaries.checkpoint import CHECKPOINT_FILE
 from antar.dictionaries.data import steps_per_epoch
 from antar.dictionaries.loss import gradients as single_gradients
 from antar.dictionaries.stacked import StackedJob, group_by_shape, largest_stack, train_stacked
+from antar.dictionaries.stacked import train as train_module
 from antar.dictionaries.stacked.graphs import Runner, Step
 from antar.dictionaries.stacked.jobs import fit_scalings, fitting
 from antar.dictionaries.stacked.state import StackState, stack_weights
@@ -332,11 +334,26 @@ def test_a_part_of_the_jobs_takes_its_part_of_the_checkpoint(
     assert "belongs to other dictionaries" in capsys.readouterr().err
 
 
-def test_a_checkpoint_is_written_when_the_last_one_is_old_enough(tmp_path: Path) -> None:
+def test_a_checkpoint_is_written_when_the_last_one_is_old_enough_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[int] = []
+    write = train_module.write_checkpoint
+    monkeypatch.setattr(
+        train_module,
+        "write_checkpoint",
+        lambda folder, saved, fingerprint: (
+            written.append(saved.state["epoch"]),
+            write(folder, saved, fingerprint),
+        ),
+    )
     stacked(jobs_of(), small(), checkpoint=tmp_path, checkpoint_seconds=3600)
-    assert not (tmp_path / CHECKPOINT_FILE).exists()
-    stacked(jobs_of(), small(max_epochs=2), checkpoint=tmp_path, checkpoint_seconds=0)
-    assert (tmp_path / CHECKPOINT_FILE).is_file()
+    assert written == [6]
+    with safe_open(tmp_path / CHECKPOINT_FILE, framework="numpy") as handle:
+        assert {name.split(".")[0] for name in handle.keys()} == {"done"}  # noqa: SIM118 (not a dict)
+    remove_checkpoint(tmp_path)
+    stacked(jobs_of(), small(), checkpoint=tmp_path, checkpoint_seconds=0)
+    assert written == [6, 2, 4, 6]
 
 
 # --- what goes into a stack -----------------------------------------------------------------------------------

@@ -39,8 +39,9 @@ from antar.dictionaries.trainer import (
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
 CHECKPOINT_SECONDS = 120.0
-"""A stack's checkpoint is written at a check, when the last one is at least this old: nine dictionaries of the study
-are 4.8 GB of weights, best weights and moments, which take longer to write than the epochs in between."""
+"""A stack's checkpoint is written at a check when the last one is at least this old, and at the end: nine of the
+study's dictionaries are 4.8 GB of weights, best weights and moments, which take longer to write than the epochs in
+between take to train. The last one holds the results only."""
 CPU = torch.device("cpu")
 
 
@@ -291,7 +292,8 @@ class _Folder:
         return None if self._folder is None else read_checkpoint(self._folder, self._fingerprint)
 
     def write(self, training: StackedTraining, fingerprints: list[str]) -> None:
-        if self._folder is not None and time.monotonic() - self._written >= self._every:
+        due = training.stack is None or time.monotonic() - self._written >= self._every
+        if self._folder is not None and due:
             write_checkpoint(self._folder, training.checkpoint(fingerprints), self._fingerprint)
             self._written = time.monotonic()
 
