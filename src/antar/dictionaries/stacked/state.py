@@ -92,6 +92,7 @@ class StackState:
         if self.device.type == "cuda":
             order_tsb = order_tsb.pin_memory()
         self._order_tsb.copy_(order_tsb, non_blocking=True)
+        self.fired_epoch_sn.zero_()
         self._batch_at.zero_()
         self._step_at.fill_(step)
 
@@ -155,6 +156,10 @@ class StackState:
         """After a reset nobody is dead, and the re-drawn latents have a window to show it."""
         self.call_dead(torch.zeros_like(self.dead_sn))
         self.fired_window_sn.zero_()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """After the weights were changed from outside: take them into the products' copies."""
         if self.low[0] is not self.weights.encoder_nd:
             self.low[0].copy_(self.weights.encoder_nd)
             self.low[1].copy_(self.weights.decoder_nd)

@@ -144,9 +144,7 @@ class StackedTraining:
     def run_epoch(self, stack: StackState) -> None:
         members = [self.members[position] for position in stack.positions]
         step = members[0].at.step
-        cuts = [(len(m.job.train_rows), self.cfg.batch, m.job.seed, self.epoch, CPU) for m in members]
-        stack.fired_epoch_sn.zero_()
-        stack.begin_epoch([tuple(epoch_batches(*cut)) for cut in cuts], step)
+        self.begin_epoch(stack)
         for batch_at in range(self.steps_per_epoch):
             stack.step()
             step += 1
@@ -162,6 +160,11 @@ class StackedTraining:
         self.epoch += 1
         for member in members:
             member.at.epoch = self.epoch
+
+    def begin_epoch(self, stack: StackState) -> None:
+        members = [self.members[position] for position in stack.positions]
+        cuts = [(len(m.job.train_rows), self.cfg.batch, m.job.seed, self.epoch, CPU) for m in members]
+        stack.begin_epoch([epoch_batches(*cut) for cut in cuts], members[0].at.step)
 
     def _begin_window(self, members: Sequence[Member]) -> None:
         for member in members:
