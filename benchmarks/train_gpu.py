@@ -1,6 +1,6 @@
 """The nine dictionaries of a study, trained as one stack on a CUDA device, end to end. Not yet run on one.
 
-    python -m benchmarks.train_gpu [--batches 256,2048] [--epochs 100] [--rows 30000] [--peers saelens,dictionary_learning]
+    python -m benchmarks.train_gpu [--batches 256,2048] [--epochs 100] [--rows 30000] [--peers saelens]
 
 Rows are synthetic, of the study's shape: base and chat at three layers, chat being base and a small sparse change,
 and their difference. Each batch size gives wall seconds (rows in memory → dictionaries in memory: checks of the rows,
@@ -45,7 +45,8 @@ from benchmarks.setting import Plain, Setting, start_weights
 from benchmarks.workers import ROOT, say
 
 RESULT = ROOT / "benchmarks" / "results" / "train_gpu.json"
-PAPER_BOUND = {256: 37.0, 2048: 10.0}  # seconds on one H200, for nine dictionaries, 30,000 rows, 100 epochs
+# Seconds on one H200, for nine dictionaries, 30,000 rows and 100 epochs.
+PAPER_BOUND = {256: 37.0, 2048: 10.0}
 PAPER_SHAPE = (9, 30_000, 100, 2048, 8192, 256)
 SIDES = ("base", "chat", "delta")
 CHANGE = 0.1  # length of the change from base to chat beside base's
@@ -56,9 +57,8 @@ PARAMETER_BYTES = 37
 # Products of a step: encode, decode, gradient of the codes, gradients of encoder and decoder.
 PRODUCTS = 5
 NOTES = (
-    "antar trains all dictionaries at once, peers one after another; a peer's samples/s is of its step alone, on rows "
-    "that lie on the device. k_aux and clipping of the peers are as benchmarks/train_speed.py says. Nothing here was "
-    "written for one device."
+    "antar trains all dictionaries at once, peers one after another; a peer's samples/s is of its step alone, on "
+    "rows that lie on the device. k_aux and clipping of the peers are as benchmarks/train_speed.py says."
 )
 
 

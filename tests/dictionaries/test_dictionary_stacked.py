@@ -603,7 +603,9 @@ def test_on_a_cuda_device_steps_are_recorded_and_do_not_wait(
     assert training.stack is not None
     for _ in range(3):
         training.run_epoch(training.stack)
-    training.stack._batch_at.zero_()
+    training.begin_epoch(training.stack)
+    training.stack.step()
+    training.stack.step()  # recorded by now
     torch.cuda.set_sync_debug_mode("error")
     try:
         training.stack._step()

@@ -30,8 +30,9 @@ def stacking_device(cfg: DictionaryConfig) -> torch.device | None:
 
 
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """bf16 products where the device has units for them."""
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    """bf16 products where the device has units for them (CUDA's compute capability 8 and up); others emulate it."""
+    units = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+    return torch.bfloat16 if units else torch.float32
 
 
 class Stacks:
@@ -47,6 +48,9 @@ class Stacks:
         ]
         if jobs:
             say(f"  {len(jobs)} dictionaries train in {len(self._stacks)} stack(s) on {device.type}")
+
+    def __contains__(self, dictionary: DictionaryId) -> bool:
+        return any(dictionary in stack.jobs for stack in self._stacks)
 
     def job(self, dictionary: DictionaryId) -> StackedJob:
         return self._stack_of(dictionary).jobs[dictionary]

@@ -42,6 +42,10 @@ class StackedJob:
     seed: int
     floor: float = 0.0
 
+    def splits(self) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the rows for training and validation."""
+        return self.train_rows, self.val_rows
+
 
 def group_by_shape(
     jobs: Sequence[StackedJob], cfg: DictionaryConfig, largest: int | None = None

@@ -10,7 +10,6 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import numpy as np
 import polars as pl
 import torch
 
@@ -18,9 +17,13 @@ from antar.core.errors import UserError
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling
 from antar.dictionaries.stacked.jobs import StackedJob
-from antar.dictionaries.topk import TopK
-from antar.dictionaries.trainer import HISTORY, NO_VARIANCE, Counters, TrainedDictionary, fold
+from antar.dictionaries.topk import TopKLearner
+from antar.dictionaries.trained import HISTORY, TrainedDictionary, common_facts
+from antar.dictionaries.trainer import NO_VARIANCE, Counters
 from antar.dictionaries.weights import Weights
+
+LEARNER = TopKLearner()
+"""A stack's dictionaries are TopK ones."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +96,11 @@ class Member:
     ) -> TrainedDictionary:
         assert self.best is not None  # the last check lets everyone go
         at, scaling, last = self.at, self.scaling, self.history[-1]
+        dictionary = LEARNER.fold(self.best, scaling, cfg.k, at.best_threshold)
+        # Shapes without memory: the facts are of counts and widths.
+        train, val = (torch.empty(len(rows), dictionary.d_model, device="meta") for rows in self.job.splits())
         facts = {
-            "zero_variance": False,
-            "rows_train": len(self.job.train_rows),
-            "rows_val": len(self.job.val_rows),
-            "d_model": self.job.acts_nd.shape[1],
-            "n_latents": cfg.n_latents,
-            "k": cfg.k,
-            "seed": self.job.seed,
-            "scale": scaling.scale,
-            "centre_norm": float(np.linalg.norm(scaling.centre_d.astype(np.float64))),
-            "threads": cfg.threads or torch.get_num_threads(),
-            "device": device.type,
+            **common_facts(train, val, scaling, cfg, self.job.seed, dictionary, device.type),
             "steps": at.step,
             "epochs": at.epoch,
             "best_epoch": at.best_epoch,
@@ -117,4 +113,4 @@ class Member:
             "dead_window_steps": window_steps,
         }
         history = pl.DataFrame(self.history, schema=HISTORY, orient="row")
-        return TrainedDictionary(TopK(fold(self.best, scaling), cfg.k), history, facts)
+        return TrainedDictionary(dictionary, history, facts)

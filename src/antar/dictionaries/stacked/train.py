@@ -11,6 +11,7 @@ import math
 import time
 import warnings
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,18 +25,14 @@ from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_che
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, epoch_batches, steps_per_epoch
 from antar.dictionaries.dead import reset_rows_
-from antar.dictionaries.loss import forward
 from antar.dictionaries.stacked.graphs import Runner
 from antar.dictionaries.stacked.jobs import DeviceRows, StackedJob, fit_scalings, job_fingerprints
-from antar.dictionaries.stacked.members import Measured, Member
+from antar.dictionaries.stacked.members import LEARNER, Measured, Member
 from antar.dictionaries.stacked.state import PARTS, StackState, Tools, stack_weights
 from antar.dictionaries.stacked.step import Products
 from antar.dictionaries.stacked.update import fastest_update, rate_table
-from antar.dictionaries.trainer import (
-    VALIDATION_CHUNK,
-    TrainedDictionary,
-    train_dictionary,
-)  # fmt: skip
+from antar.dictionaries.trained import TrainedDictionary
+from antar.dictionaries.trainer import VALIDATION_CHUNK, train_dictionary
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
 CHECKPOINT_SECONDS = 120.0
@@ -114,7 +111,9 @@ class StackedTraining:
             Runner.on(device),
             rate_table(self._lr, cfg.weight_decay, planned, device),
         )
-        start = stack_weights([initial_weights(cfg, d_model, job.seed) for job in jobs], device)
+        with ThreadPoolExecutor() as pool:  # each draws from a generator of its own
+            drawn = list(pool.map(lambda job: initial_weights(cfg, d_model, job.seed), jobs))
+        start = stack_weights(drawn, device)
         zeros = start.map(torch.zeros_like)
         parts = {"weights": start, "best": start.clone(), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         self.stack: StackState | None = self._stack(parts, range(len(jobs)))
@@ -209,10 +208,10 @@ class StackedTraining:
         return history[-1]["epoch"] if history else 0
 
     def _squares(self, stack: StackState, s: int) -> torch.Tensor:
-        """Σ (x − x̂)² over a dictionary's validation rows, by the very functions of the single trainer, in fp32."""
+        """Σ (x − x̂)² over a dictionary's validation rows, by the very function of the single trainer, in fp32."""
         weights, squares = stack.one(stack.weights, s), torch.zeros((), dtype=torch.float64, device=stack.device)
         for x_bd in self.rows.validation(stack.positions[s], VALIDATION_CHUNK):
-            squares += (x_bd - forward(weights, x_bd, self.cfg.k).reconstruction_bd).double().square().sum()
+            squares += (x_bd - LEARNER.reconstruct(weights, x_bd, self.cfg.k, 0.0)).double().square().sum()
         return squares
 
     def _let_go(self, stack: StackState) -> None:
