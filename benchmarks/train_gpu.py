@@ -32,11 +32,11 @@ from antar.core.atomic import write_json
 from antar.core.machine import machine_facts
 from antar.core.seeds import derive_seed
 from antar.dictionaries import DictionaryConfig, TrainedDictionary, preset, train_dictionary
+from antar.dictionaries.compute import precision_of
 from antar.dictionaries.data import Scaling, steps_per_epoch
 from antar.dictionaries.stacked import StackedJob, train_stacked
 from antar.dictionaries.stacked.train import StackedTraining
 from antar.dictionaries.weights import Weights
-from antar.stages.stacks import compute_dtype
 from benchmarks.data import Truth, make_rows
 from benchmarks.evaluate import evaluate
 from benchmarks.peers import driver_class
@@ -111,9 +111,7 @@ def run_batch(
     cfg = config(shape, batch, device)
     say(f"batch {batch}: {len(jobs)} dictionaries, {shape.epochs} epochs")
     before = time.perf_counter()
-    trained = train_stacked(
-        jobs, cfg, device=device, checkpoint=None, title=f"batch {batch}", compute=compute_dtype(device)
-    )
+    trained = train_stacked(jobs, cfg, device=device, checkpoint=None, title=f"batch {batch}")
     seconds = time.perf_counter() - before
     bound = bound_seconds(shape, batch, rate)
     paper = PAPER_BOUND.get(batch) if "H200" in device_name(device) and shape.is_the_papers() else None
@@ -196,6 +194,11 @@ def seconds_of(work: Callable[[], Any], device: torch.device, repeats: int = 20)
     return statistics.median(found)
 
 
+def compute_dtype(shape: Shape, device: torch.device) -> torch.dtype:
+    precision = precision_of(config(shape, 1, device), shape.d_model, device)
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
 def synchronise(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -205,7 +208,7 @@ def rates(shape: Shape, device: torch.device) -> dict[str, float]:
     """What the device does at its best: products of the study's shape at 2,048 rows, and copies of 1 GiB (less on a
     CPU), in operations and bytes a second."""
     s, b, d, n = shape.dictionaries, 2048 if device.type == "cuda" else 64, shape.d_model, shape.n_latents
-    dtype = compute_dtype(device)
+    dtype = compute_dtype(shape, device)
     x_sbd = torch.randn(s, b, d, device=device).to(dtype)
     encoder_snd = torch.randn(s, n, d, device=device).to(dtype)
     product = seconds_of(lambda: torch.bmm(x_sbd, encoder_snd.mT), device)
@@ -227,7 +230,7 @@ def step_seconds(jobs: list[StackedJob], cfg: DictionaryConfig, device: torch.de
     """One step in the middle of an epoch, recorded where the device records."""
     scalings = [Scaling(np.zeros(job.acts_nd.shape[1], np.float32), 1.0) for job in jobs]
     cfg = cfg.model_copy(update={"max_epochs": 2})
-    training = StackedTraining(jobs, scalings, cfg, device, compute_dtype(device))
+    training = StackedTraining(jobs, scalings, cfg, device)
     stack = training.stack
     assert stack is not None
     steps = training.steps_per_epoch
@@ -250,7 +253,7 @@ def seconds_of_epoch(training: StackedTraining, device: torch.device) -> float:
 def decode_seconds(shape: Shape, batch: int, device: torch.device) -> dict[str, float]:
     """Codes → reconstructions: scattered and multiplied densely in one product (what the stack does), or gathered."""
     s, d, n, k = shape.dictionaries, shape.d_model, shape.n_latents, shape.k
-    dtype = compute_dtype(device)
+    dtype = compute_dtype(shape, device)
     decoder_snd = torch.randn(s, n, d, device=device).to(dtype)
     indices_sbk = torch.rand(s, batch, n, device=device).topk(k, dim=2).indices
     values_sbk = torch.rand(s, batch, k, device=device).to(dtype)
@@ -280,7 +283,6 @@ def against_cpu(jobs: list[StackedJob], shape: Shape, batch: int, device: torch.
         device=device,
         checkpoint=None,
         title="short",
-        compute=compute_dtype(device),
     )
     cfg = config(shape, batch, torch.device("cpu"))
     found: dict[str, Any] = {"epochs": shape.epochs}
@@ -348,7 +350,7 @@ def antar_steps(job: StackedJob, setting: Setting, dictionaries: int, device: to
         warmup_steps=0, clip=setting.clip, max_epochs=2, device=device.type,
     )  # fmt: skip
     as_they_are = [Scaling(np.zeros(setting.d_model, np.float32), 1.0)] * dictionaries
-    training = StackedTraining(jobs, as_they_are, cfg, device, compute_dtype(device))
+    training = StackedTraining(jobs, as_they_are, cfg, device)
     stack = training.stack
     assert stack is not None
     for s in range(dictionaries):

@@ -53,7 +53,7 @@ def planted(rows: int, seed: int, d: int = 32, directions: int = 40, active: flo
 def small(**overrides: Any) -> DictionaryConfig:
     fields = {
         "n_latents": 256, "k": 2, "k_aux": 16, "lr": 3e-3, "batch": 64, "max_epochs": 6, "check_every_epochs": 2,
-        "threads": 1, "device": "cpu",
+        "threads": 1, "device": "cpu", "path": "torch", "compute": "fp32",
     }  # fmt: skip
     return preset("antar", **{**fields, **overrides})
 
@@ -67,6 +67,19 @@ RECIPES = {
     # A window of 25 steps and a reset every 45: neither ends with an epoch of 10 steps or a check of 20.
     "published": small(
         preset="published", dead_window_steps=25, dead_share=0.004, reset_every_steps=45, warmup_steps=9
+    ),
+    # Everything that a recipe can set, and windows of two epochs and a bit, so that a check falls into one.
+    "other": small(
+        optimiser="adam",
+        betas=(0.8, 0.99),
+        eps=1e-6,
+        decay="cosine",
+        decay_share=0.5,
+        normalise=False,
+        lr=1e-3,
+        pre_bias="geometric_median",
+        dead_window_epochs=1.2,
+        batch=70,
     ),
     "no AuxK": small(auxk_coefficient=0.0, normalise=False, lr=1e-3),
 }
@@ -92,13 +105,14 @@ def stacked(jobs: Sequence[StackedJob], cfg: DictionaryConfig, **options: Any) -
 
 
 def training_of(jobs: Sequence[StackedJob], cfg: DictionaryConfig) -> StackedTraining:
-    return StackedTraining(jobs, fit_scalings(jobs, cfg), cfg, CPU, FP32)
+    return StackedTraining(jobs, fit_scalings(jobs, cfg), cfg, CPU)
 
 
 def assert_same(found: TrainedDictionary, expected: TrainedDictionary, tolerance: float) -> None:
     """The same training to rounding: which check was best, who was dead, and the weights."""
     assert found.facts.keys() == expected.facts.keys()
     for name, value in expected.facts.items():
+        value = "stacked" if name == "path" else value
         assert found.facts[name] == (pytest.approx(value, rel=1e-3) if isinstance(value, float) else value), name
     assert found.history.schema == expected.history.schema and found.history.height == expected.history.height
     for name in ("epoch", "step", "dead", "resets", "best", "live_share"):
@@ -187,13 +201,24 @@ def test_gradients_are_those_of_the_single_trainer_in_fp64(k_aux: int, normalise
 def test_the_update_is_torchs_adamw_after_its_clipping() -> None:
     """Moments and weights of three dictionaries after a few steps, each beside its own torch optimiser."""
     generator = torch.Generator().manual_seed(1)
-    cfg = small(n_latents=8, clip=0.5, weight_decay=0.1)
+    cfg = small(
+        n_latents=8,
+        clip=0.5,
+        weight_decay=0.1,
+        lr=5e-2,
+        warmup_steps=5,
+        warmup_share=1.0,
+        betas=(0.8, 0.99),
+        eps=1e-6,
+    )
     start = [initial_weights(cfg, 6, seed) for seed in range(3)]
     weights = stack_weights(start, CPU)
     moments = (weights.map(torch.zeros_like), weights.map(torch.zeros_like))
-    table = rate_table(lambda step: 1e-2 * step, cfg.weight_decay, 5, CPU)
+    table = rate_table(cfg, 5, CPU)
     singles = [[tensor.clone() for tensor in one.tensors()] for one in start]
-    optimisers = [torch.optim.AdamW(one, lr=1.0, weight_decay=0.1, fused=True) for one in singles]
+    optimisers = [
+        torch.optim.AdamW(one, lr=1.0, betas=cfg.betas, eps=cfg.eps, weight_decay=0.1, fused=True) for one in singles
+    ]
 
     def drawn(like: Tensor) -> Tensor:
         sizes = torch.tensor([1e-3, 1, 50]).view(3, *[1] * (like.ndim - 1))
@@ -212,7 +237,9 @@ def test_the_update_is_torchs_adamw_after_its_clipping() -> None:
             optimiser.param_groups[0]["lr"] = 1e-2 * (step + 1)
             optimiser.step()
             one[2].div_(one[2].norm(dim=1, keepdim=True))
-        Update(0.5)(weights, (weights.encoder_nd, weights.decoder_nd), moments, grads, table[step])
+        Update(cfg.clip, cfg.betas, cfg.eps)(
+            weights, (weights.encoder_nd, weights.decoder_nd), moments, grads, table[step]
+        )
     for s, (one, optimiser) in enumerate(zip(singles, optimisers, strict=True)):
         for i, tensor in enumerate(one):
             torch.testing.assert_close(weights.tensors()[i][s], tensor.detach())
@@ -223,7 +250,8 @@ def test_the_update_is_torchs_adamw_after_its_clipping() -> None:
 def test_bf16_products_give_the_same_quality_and_unit_rows() -> None:
     cfg = small(k=6)
     jobs = jobs_of()
-    for low, full in zip(stacked(jobs, cfg, compute=torch.bfloat16), stacked(jobs, cfg), strict=True):
+    in_bf16 = stacked(jobs, cfg.model_copy(update={"compute": "bf16"}))
+    for low, full in zip(in_bf16, stacked(jobs, cfg), strict=True):
         assert not same_bits(low, full)
         np.testing.assert_allclose(low.history["val_fvu"], full.history["val_fvu"], rtol=0.03)
         lengths_n = np.linalg.norm(low.dictionary.decoder_nd.astype(np.float64), axis=1)
@@ -294,7 +322,7 @@ def killed_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
         yield
 
 
-@pytest.mark.parametrize("recipe", ["antar", "published", "one stops"])
+@pytest.mark.parametrize("recipe", ["antar", "published", "other", "one stops"])
 def test_a_killed_stack_goes_on_to_the_same_bits(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -588,18 +616,18 @@ def test_triton_kernels_agree_with_their_twin_in_tritons_interpreter() -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize("compute", [FP32, torch.bfloat16])
+@pytest.mark.parametrize("compute", ["fp32", "bf16"])
 def test_on_a_cuda_device_steps_are_recorded_and_do_not_wait(
-    compute: torch.dtype, capsys: pytest.CaptureFixture[str]
+    compute: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    jobs, cfg = jobs_of(), small(device="cuda")
+    jobs, cfg = jobs_of(), small(device="cuda", compute=compute)
     device = torch.device("cuda")
-    found = stacked(jobs, cfg, device=device, compute=compute)
+    found = stacked(jobs, cfg, device=device)
     assert "cannot" not in capsys.readouterr().err  # neither the graph nor the kernels fell back
     for job, mine in zip(jobs, found, strict=True):
         expected = alone(job, small())
         np.testing.assert_allclose(mine.history["val_fvu"], expected.history["val_fvu"], rtol=0.03)
-    training = StackedTraining(jobs, fit_scalings(jobs, cfg), cfg, device, compute)
+    training = StackedTraining(jobs, fit_scalings(jobs, cfg), cfg, device)
     assert training.stack is not None
     for _ in range(3):
         training.run_epoch(training.stack)

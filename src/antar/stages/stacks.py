@@ -24,15 +24,9 @@ FOLDER = ".stacks"
 def stacking_device(cfg: DictionaryConfig) -> torch.device | None:
     """Where dictionaries are trained in stacks; None where they are trained one after another."""
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
-    if cfg.stacked == "never" or (cfg.stacked == "auto" and not cuda):
+    if cfg.stacked == "never" or (cfg.stacked == "auto" and (not cuda or cfg.path == "fused")):
         return None
     return torch.device("cuda" if cuda else "cpu")
-
-
-def compute_dtype(device: torch.device) -> torch.dtype:
-    """bf16 products where the device has units for them (CUDA's compute capability 8 and up); others emulate it."""
-    units = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.bfloat16 if units else torch.float32
 
 
 class Stacks:
@@ -76,7 +70,6 @@ class _Stack:
                 device=self._device,
                 checkpoint=self._checkpoint,
                 title=f"{len(self.jobs)} dictionaries",
-                compute=compute_dtype(self._device),
             )
             self._results = dict(zip(self.jobs, found, strict=True))
         return self._results

@@ -145,6 +145,11 @@ class DeviceRows:
         factors = np.array([1.0 / scaling.scale for scaling in scalings]).astype(np.float32)
         self.factor_s = torch.from_numpy(factors).to(device)
 
+    def training(self, position: int) -> Tensor:
+        """Normalised training rows of a job, made anew each time: for its start and its resets."""
+        rows_n = self.train[position].to(self.device)
+        return (self.raw_nd.index_select(0, rows_n) - self.centre_sd[position]) * self.factor_s[position]
+
     def validation(self, position: int, chunk: int) -> list[Tensor]:
         """Normalised validation rows of a job, in chunks: made anew each time, since they are seldom read."""
         centre_d, factor = self.centre_sd[position], self.factor_s[position]

@@ -65,7 +65,7 @@ class Member:
             "step": at.step,
             "train_mse": raw * found.train,
             "val_mse": raw * found.val,
-            "val_fvu": found.val / self.val_variance if self.val_variance > NO_VARIANCE else None,
+            "val_fvu": self._fvu(found.val),
             "live_share": found.live_share,
             "dead": found.dead,
             "resets": at.resets,
@@ -73,6 +73,9 @@ class Member:
         }
         self.history.append(row)
         return lowest
+
+    def _fvu(self, val: float) -> float | None:
+        return val / self.val_variance if self.val_variance > NO_VARIANCE else None
 
     def finished(self, cfg: DictionaryConfig) -> bool:
         stopped = cfg.patience > 0 and self.at.checks_without_gain >= cfg.patience
@@ -91,9 +94,8 @@ class Member:
         self.at, self.history = Counters(**state["at"]), list(state["history"])
         self.rows_in_window, self.best = state["rows_in_window"], best
 
-    def result(
-        self, cfg: DictionaryConfig, device: torch.device, warmup: int, window_steps: int
-    ) -> TrainedDictionary:
+    def result(self, cfg: DictionaryConfig, device: torch.device, of_all: dict[str, Any]) -> TrainedDictionary:
+        """`of_all`: facts that all dictionaries of the stack share."""
         assert self.best is not None  # the last check lets everyone go
         at, scaling, last = self.at, self.scaling, self.history[-1]
         dictionary = LEARNER.fold(self.best, scaling, cfg.k, at.best_threshold)
@@ -106,11 +108,11 @@ class Member:
             "best_epoch": at.best_epoch,
             "stopped_early": at.epoch < cfg.max_epochs,
             "best_val_mse": scaling.scale**2 * at.best_val,
+            "best_val_fvu": self._fvu(at.best_val),
             "live_share": last["live_share"],
             "dead": last["dead"],
             "resets": at.resets,
-            "warmup_steps": warmup,
-            "dead_window_steps": window_steps,
+            **of_all,
         }
         history = pl.DataFrame(self.history, schema=HISTORY, orient="row")
         return TrainedDictionary(dictionary, history, facts)

@@ -7,7 +7,6 @@ stopped leaves the stack with its best weights.
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -22,9 +21,12 @@ from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress, say
 from antar.core.seeds import torch_rng
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from antar.dictionaries.compute import precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, epoch_batches, steps_per_epoch
-from antar.dictionaries.dead import reset_rows_
+from antar.dictionaries.dead import DeadTracker, reset_rows_
+from antar.dictionaries.prebias import first_bias
+from antar.dictionaries.schedule import warmup_steps
 from antar.dictionaries.stacked.graphs import Runner
 from antar.dictionaries.stacked.jobs import DeviceRows, StackedJob, fit_scalings, job_fingerprints
 from antar.dictionaries.stacked.members import LEARNER, Measured, Member
@@ -49,15 +51,14 @@ def train_stacked(
     device: torch.device,
     checkpoint: Path | None,
     title: str,
-    compute: torch.dtype = torch.float32,
     checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> list[TrainedDictionary]:
     """Train the dictionaries of `jobs`, which are one group of `group_by_shape`, at once; results in their order.
 
-    Each is what `train_dictionary` gives for its rows and seed, up to rounding (`compute`: the precision of the
-    matrix products; weights and moments are fp32). A job without variance gets its constant dictionary. With a
-    `checkpoint` folder a killed training goes on from its last checkpoint, to the same bits, also where some of its
-    jobs are no longer wanted; the caller removes it. Raises UserError as `train_dictionary` does, naming the job.
+    Each is what `train_dictionary` gives for its rows and seed, up to rounding; a job without variance gets its
+    constant dictionary. With a `checkpoint` folder a killed training goes on from its last checkpoint, to the same
+    bits, also where some of its jobs are no longer wanted; the caller removes it. Raises UserError as
+    `train_dictionary` does, naming the job.
     """
     scalings = fit_scalings(jobs, cfg)
     varied = [number for number, scaling in enumerate(scalings) if scaling.scale > 0]
@@ -65,7 +66,7 @@ def train_stacked(
     if varied:
         some = [jobs[n] for n in varied]
         with _threads(cfg.threads), _full_fp32():
-            training = StackedTraining(some, [scalings[n] for n in varied], cfg, device, compute)
+            training = StackedTraining(some, [scalings[n] for n in varied], cfg, device)
             folder = _Folder(checkpoint, training.fingerprint(), checkpoint_seconds)
             _run(training, folder, title, job_fingerprints(some) if checkpoint else [])
             found |= dict(zip(varied, training.results(), strict=True))
@@ -91,49 +92,49 @@ class StackedTraining:
     """The state of one stack's training, and what an epoch and a check do to it."""
 
     def __init__(
-        self, jobs: Sequence[StackedJob], scalings: Sequence[Scaling], cfg: DictionaryConfig, device: torch.device,
-        compute: torch.dtype,
-    ) -> None:  # fmt: skip
+        self, jobs: Sequence[StackedJob], scalings: Sequence[Scaling], cfg: DictionaryConfig, device: torch.device
+    ) -> None:
         shapes = {(job.acts_nd.shape[1], steps_per_epoch(len(job.train_rows), cfg.batch)) for job in jobs}
         if len(shapes) != 1:
             raise ValueError(f"a stack takes jobs of one shape (see group_by_shape), found {sorted(shapes)}")
         ((d_model, self.steps_per_epoch),) = shapes
-        self.cfg, self.compute, self.epoch = cfg, compute, 0
-        planned = self.steps_per_epoch * cfg.max_epochs
-        self.warmup = min(cfg.warmup_steps, math.ceil(cfg.warmup_share * planned))
-        self.window_steps = self.steps_per_epoch if cfg.dead_rule == "epoch" else cfg.dead_window_steps
+        self.cfg, self.epoch = cfg, 0
+        self.planned = self.steps_per_epoch * cfg.max_epochs
+        self.window_steps = DeadTracker(cfg, self.steps_per_epoch, CPU).window_steps
+        self.precision = precision_of(cfg, d_model, device)
+        low = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.rows = DeviceRows(jobs, scalings, device)
         variances = [self._variance(position) for position in range(len(jobs))]
         self.members = [Member(*one) for one in zip(jobs, scalings, variances, strict=True)]
         self.tools = Tools(
-            Products(compute, device),
-            fastest_update(cfg.clip, d_model, compute, device),
+            Products(low, device),
+            fastest_update(cfg, d_model, low, device),
             Runner.on(device),
-            rate_table(self._lr, cfg.weight_decay, planned, device),
+            rate_table(cfg, self.planned, device),
         )
         with ThreadPoolExecutor() as pool:  # each draws from a generator of its own
             drawn = list(pool.map(lambda job: initial_weights(cfg, d_model, job.seed), jobs))
         start = stack_weights(drawn, device)
+        for position, job in enumerate(jobs):
+            start.decoder_bias_d[position].copy_(first_bias(self.rows.training(position), cfg, job.seed))
         zeros = start.map(torch.zeros_like)
         parts = {"weights": start, "best": start.clone(), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         self.stack: StackState | None = self._stack(parts, range(len(jobs)))
-        self._warn_of_a_long_window(planned)
+        self._warn_of_a_long_window()
 
     def _stack(self, parts: dict[str, Weights], positions: Sequence[int]) -> StackState:
         return StackState(parts, positions, self.rows, self.cfg, self.steps_per_epoch, self.tools)
-
-    def _lr(self, step: int) -> float:
-        return self.cfg.lr * min(1.0, step / max(1, self.warmup))
 
     def _variance(self, position: int) -> float:
         x_nd = torch.cat(self.rows.validation(position, VALIDATION_CHUNK)).double()
         return float((x_nd - x_nd.mean(0)).square().mean())
 
-    def _warn_of_a_long_window(self, planned: int) -> None:
-        if self.cfg.dead_rule == "published" and self.window_steps > planned:
+    def _warn_of_a_long_window(self) -> None:
+        if self.window_steps > self.planned:
+            field = "dead_window_epochs" if self.cfg.dead_rule == "epoch" else "dead_window_steps"
             warnings.warn(
-                f"the dead window of {self.window_steps} steps is longer than the whole training ({planned} "
-                "steps), so no latent is ever called dead; use dead_rule: epoch, or a smaller dead_window_steps",
+                f"the dead window of {self.window_steps} steps is longer than the whole training "
+                f"({self.planned} steps), so no latent is ever called dead; lower {field}, or use dead_rule: epoch",
                 AntarWarning,
                 stacklevel=2,
             )
@@ -230,7 +231,7 @@ class StackedTraining:
         return sha256_json(
             {
                 "config": self.cfg.training_fields(),
-                "compute": str(self.compute),
+                "compute": self.precision,
                 "device": self.rows.device.type,
                 "threads": self.cfg.threads or torch.get_num_threads(),
                 "torch": torch.__version__,
@@ -279,8 +280,13 @@ class StackedTraining:
         return stack
 
     def results(self) -> list[TrainedDictionary]:
-        device, warmup, window = self.rows.device, self.warmup, self.window_steps
-        return [member.result(self.cfg, device, warmup, window) for member in self.members]
+        facts = {
+            "warmup_steps": warmup_steps(self.cfg, self.planned),
+            "dead_window_steps": self.window_steps,
+            "path": "stacked",
+            "compute": self.precision,
+        }
+        return [member.result(self.cfg, self.rows.device, facts) for member in self.members]
 
 
 class _Folder:

@@ -9,7 +9,7 @@ a table on the device, by the step count on the device.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -17,19 +17,20 @@ import torch
 from torch import Tensor
 
 from antar.core.progress import say
+from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.schedule import learning_rate
 from antar.dictionaries.weights import Weights
 
-BETAS, EPS = (0.9, 0.999), 1e-8
 # `clip_grad_norm_` divides by the norm plus this.
 CLIP_EPS = 1e-6
 
 
-def rate_table(lr_of: Callable[[int], float], weight_decay: float, steps: int, device: torch.device) -> Tensor:
-    """float32 `[steps, 3]`: of each step (counted from 1; row 0 is step 1) what its rates come to, made in fp64:
+def rate_table(cfg: DictionaryConfig, planned: int, device: torch.device) -> Tensor:
+    """float32 `[planned, 3]`: of each step (counted from 1; row 0 is step 1) what its rates come to, made in fp64:
     learning rate / (1 − β₁ᵗ), 1 / √(1 − β₂ᵗ), learning rate × weight decay."""
-    step = torch.arange(1, steps + 1, dtype=torch.float64)
-    lr = torch.tensor([lr_of(at) for at in range(1, steps + 1)], dtype=torch.float64)
-    columns = (lr / (1 - BETAS[0] ** step), (1 - BETAS[1] ** step).rsqrt(), lr * weight_decay)
+    step = torch.arange(1, planned + 1, dtype=torch.float64)
+    lr = torch.tensor([learning_rate(cfg, at, planned) for at in range(1, planned + 1)], dtype=torch.float64)
+    columns = (lr / (1 - cfg.betas[0] ** step), (1 - cfg.betas[1] ** step).rsqrt(), lr * cfg.weight_decay)
     return torch.stack(columns, dim=1).float().to(device)
 
 
@@ -75,8 +76,8 @@ class Update:
     """One step of all parameters. `squares` and `adam_rows_` are the plain ones above or the kernels."""
 
     clip: float
-    betas: tuple[float, float] = BETAS
-    eps: float = EPS
+    betas: tuple[float, float]
+    eps: float
     squares: Callable[[Tensor, Tensor, Tensor], Tensor] = squares_plain
     adam_rows_: Callable[..., None] = adam_rows_plain_
 
@@ -103,11 +104,12 @@ class Update:
         return (self.clip / (squares_s.sqrt() + CLIP_EPS)).clamp_max(1.0)
 
 
-def fastest_update(clip: float, d_model: int, low: torch.dtype, device: torch.device) -> Update:
+def fastest_update(cfg: DictionaryConfig, d_model: int, low: torch.dtype, device: torch.device) -> Update:
     """The kernels on a CUDA device, once they have shown on a few rows that they do what their twin does; else, with
     a line that says why, the twin."""
+    plain = Update(cfg.clip, cfg.betas, cfg.eps)
     if device.type != "cuda":
-        return Update(clip)
+        return plain
     try:
         from antar.dictionaries.stacked import kernels
 
@@ -115,8 +117,8 @@ def fastest_update(clip: float, d_model: int, low: torch.dtype, device: torch.de
     except Exception as error:  # Triton's compiler raises what it likes, and the twin serves as well
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         say(f"  the optimiser's Triton kernels cannot be used here ({reason}); plain torch does its work, slower")
-        return Update(clip)
-    return Update(clip, squares=kernels.squares, adam_rows_=kernels.adam_rows_)
+        return plain
+    return replace(plain, squares=kernels.squares, adam_rows_=kernels.adam_rows_)
 
 
 def check_kernels(kernels: ModuleType, d_model: int, low: torch.dtype, device: torch.device) -> None:
@@ -141,7 +143,7 @@ def check_kernels(kernels: ModuleType, d_model: int, low: torch.dtype, device: t
         for adam_rows_ in (kernels.adam_rows_, adam_rows_plain_):
             mine = [tensor.clone() for tensor in (weight, first, second)]
             copy = mine[0] if low == torch.float32 else mine[0].to(low)
-            rest: tuple[Any, ...] = (copy, scale_s, rates_3, BETAS, EPS, unit)
+            rest: tuple[Any, ...] = (copy, scale_s, rates_3, (0.9, 0.999), 1e-8, unit)
             adam_rows_(mine[0], decoder_grad, mine[1], mine[2], *rest)
             made.append([*mine, copy.float()])
         rows = "decoder rows" if unit else "encoder rows"
