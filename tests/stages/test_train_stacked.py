@@ -42,7 +42,7 @@ def context(activations: Path, folder: Path, **dictionaries: Any) -> Context:
     study = yaml.safe_load((activations / "study.yaml").read_text(encoding="utf-8"))
     study["dictionaries"] |= {
         "preset": "antar", "max_epochs": 4, "check_every_epochs": 2, "batch": 8, "threads": 1, "device": "cpu",
-        "folds": 2, **dictionaries,
+        "folds": 2, "path": "torch", "compute": "fp32", **dictionaries,
     }  # fmt: skip
     (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return Context(load_study(folder / "study.yaml"), folder, folder, InlineEngine())
@@ -55,9 +55,11 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_stacked_and_single_training_write_the_same_dictionaries(activations: Path, tmp_path: Path) -> None:
-    """The study's own ones, the sham's, a seed and two folds, which have other numbers of texts."""
-    one_by_one = context(activations, tmp_path / "single", stacked="never")
-    together = context(activations, tmp_path / "stacked", stacked="always")
+    """The study's own ones, the sham's, a seed and two folds, which have other numbers of texts; one of both sides'
+    rows; and a kind that does not stack."""
+    fields = {"sides": ["base", "joint"], "kinds": ["topk", "batchtopk"]}
+    one_by_one = context(activations, tmp_path / "single", stacked="never", **fields)
+    together = context(activations, tmp_path / "stacked", stacked="always", **fields)
     train.make(one_by_one)
     train.make(together)
     ids = together.dictionary_ids()
@@ -78,9 +80,10 @@ def test_stacked_and_single_training_write_the_same_dictionaries(activations: Pa
         assert manifests[0].fingerprint == manifests[1].fingerprint
         assert manifests[0].facts.keys() == manifests[1].facts.keys()
         assert manifests[0].facts["rows_train"] == manifests[1].facts["rows_train"]
+        assert [one.facts["path"] for one in manifests if one] == ["torch", "torch" if one.kind else "stacked"]
     # What is fresh stays, whichever way it is asked for.
     before = files(tmp_path / "single")
-    train.make(context(activations, tmp_path / "single", stacked="always"))
+    train.make(context(activations, tmp_path / "single", stacked="always", **fields))
     assert files(tmp_path / "single") == before
 
 

@@ -100,11 +100,11 @@ def _jobs(
     floors = {site: _jitter(context, site) for site, _ in acts}
     jobs: dict[DictionaryId, StackedJob] = {}
     for one in dictionaries:
-        rows = training_rows(texts, study.dictionaries, one.fold, study.seed)
+        train, val = training_rows(texts, study.dictionaries, one.fold, study.seed)
         if one.is_stacked:
-            rows = tuple(both_sides(part, texts.height) for part in rows)
+            train, val = both_sides(train, texts.height), both_sides(val, texts.height)
         seed = derive_seed(study.seed, "dictionary", str(one))
-        jobs[one] = StackedJob(str(one), acts[one.site, one.is_stacked], *rows, seed, floors[one.site])
+        jobs[one] = StackedJob(str(one), acts[one.site, one.is_stacked], train, val, seed, floors[one.site])
     return jobs
 
 
