@@ -20,6 +20,7 @@ from antar.core.errors import AntarWarning
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress, say
 from antar.core.seeds import torch_rng
+from antar.core.threads import torch_threads
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from antar.dictionaries.compute import precision_of
 from antar.dictionaries.config import DictionaryConfig
@@ -65,7 +66,7 @@ def train_stacked(
     found = {n: _constant(jobs[n], cfg) for n in range(len(jobs)) if n not in varied}
     if varied:
         some = [jobs[n] for n in varied]
-        with _threads(cfg.threads), _full_fp32():
+        with torch_threads(cfg.threads), _full_fp32():
             training = StackedTraining(some, [scalings[n] for n in varied], cfg, device)
             folder = _Folder(checkpoint, training.fingerprint(), checkpoint_seconds)
             _run(training, folder, title, job_fingerprints(some) if checkpoint else [])
@@ -310,16 +311,6 @@ def _constant(job: StackedJob, cfg: DictionaryConfig) -> TrainedDictionary:
     """The single trainer's dictionary of rows without variance: it trains nothing."""
     rows = (job.acts_nd[job.train_rows], job.acts_nd[job.val_rows])
     return train_dictionary(*rows, cfg, seed=job.seed, checkpoint=None, title=job.name, floor=job.floor)
-
-
-@contextmanager
-def _threads(threads: int | None) -> Generator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager
