@@ -44,6 +44,7 @@ class Setting:
     dead_window: int = 0
     steps: int = 120
     seed: int = 0
+    device: str = "cpu"
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

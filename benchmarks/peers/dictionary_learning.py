@@ -22,7 +22,7 @@ class DictionaryLearning:
     variants = ({"autocast": False}, {"autocast": True})
 
     def __init__(self, setting: Setting, start: Plain, rows_nd: Tensor, autocast: bool = False) -> None:
-        self._autocast = autocast
+        self._autocast, self._device = autocast, setting.device
         self._trainer = TopKTrainer(
             steps=setting.steps + 1,
             activation_dim=setting.d_model,
@@ -33,7 +33,7 @@ class DictionaryLearning:
             lr=setting.lr,
             auxk_alpha=setting.auxk,
             warmup_steps=0,
-            device="cpu",
+            device=setting.device,
         )
         ae = self._trainer.ae
         with torch.no_grad():
@@ -52,7 +52,7 @@ class DictionaryLearning:
 
     def step(self, x_bd: Tensor) -> None:
         self._step += 1
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._autocast):
+        with torch.autocast(self._device, dtype=torch.bfloat16, enabled=self._autocast):
             self._trainer.update(self._step, x_bd)
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ class SaeLens:
             k=setting.k,
             decoder_init_norm=self.decoder_norm,
             aux_loss_coefficient=setting.auxk,
-            device="cpu",
+            device=setting.device,
             dtype="float32",
         )
         self._sae = TopKTrainingSAE(cfg)
@@ -51,7 +51,7 @@ class SaeLens:
                 lr=setting.lr,
                 lr_end=setting.lr,
                 lr_scheduler_name="constant",
-                device="cpu",
+                device=setting.device,
                 autocast=True,
                 dead_feature_window=window,
                 logger=LoggingConfig(log_to_wandb=False),

@@ -139,6 +139,9 @@ class DictionaryConfig(Config):
     compute: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of a step's dense products; weights, sums and optimiser are fp32 either way. `auto` takes bf16 where
     the hardware has it and the dictionary is large enough (2²⁰ weights a matrix) to gain by it."""
+    stacked: Literal["auto", "always", "never"] = "auto"
+    """Train a study's dictionaries at once, as one stack of matrices: `auto` on a CUDA device. To rounding the
+    result is the same."""
     threads: int | None = Field(None, ge=1)
     """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
 
@@ -166,7 +169,8 @@ class DictionaryConfig(Config):
 
     def training_fields(self) -> dict[str, Any]:
         """The fields that one dictionary's training depends on, for its fingerprint."""
-        return self.model_dump(exclude={"preset", "sides", "kinds", "train_on", "validate_on", "seeds", "folds"})
+        without = {"preset", "sides", "kinds", "train_on", "validate_on", "seeds", "folds", "stacked"}
+        return self.model_dump(exclude=without)
 
 
 def preset(name: str, **overrides: Any) -> DictionaryConfig:

@@ -17,6 +17,7 @@ from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId, Site
 from antar.dictionaries import (
     Dictionary,
+    TrainedDictionary,
     evaluate,
     latent_scaling,
     remove_checkpoint,
@@ -24,17 +25,19 @@ from antar.dictionaries import (
     train_dictionary,
 )
 from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.stacked import StackedJob
 from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device
 
 JITTER = 1e-6
 """Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
 
 SCALING_FILE = "latent_scaling.parquet"
 
-# Which dictionaries there are does not change any one dictionary.
-_NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device")
+# Which dictionaries there are does not change any one dictionary; where it is trained, its last bits only.
+_NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device", "stacked")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -59,7 +62,7 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
         Fingerprint(
             inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
             config=config,
-            code=code_version("dictionaries", "stages/train.py", "core/seeds.py"),
+            code=code_version("dictionaries", "stages/train.py", "stages/stacks.py", "core/seeds.py"),
         ),
     )
 
@@ -67,13 +70,24 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
 def make(context: Context) -> None:
     texts = context.texts()
     ids = context.dictionary_ids()
+    checkpoints = context.folder / "dictionaries" / FOLDER
+    device = stacking_device(context.study.dictionaries)
+    stacks: Stacks | None = None
+    if device is not None:
+        stale = [one for one in ids if one.kind is None and not artifact_of(context, one).state().fresh]
+        stacks = Stacks(_jobs(context, texts, stale), context.study.dictionaries, device, checkpoints)
     for number, dictionary in enumerate(ids, 1):
         artifact = artifact_of(context, dictionary)
 
         def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact, number: int = number) -> Any:
-            return train_one(context, texts, dictionary, artifact, f"{dictionary} ({number} of {len(ids)})")
+            title = f"{dictionary} ({number} of {len(ids)})"
+            if stacks is not None and dictionary in stacks:
+                job = stacks.job(dictionary)
+                return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
+            return train_one(context, texts, dictionary, artifact, title)
 
         ensure_files(artifact, train)
+    remove_stack_checkpoints(checkpoints)
     say(f"  {len(ids)} dictionaries")
 
 
@@ -81,33 +95,65 @@ def train_one(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     """Train `dictionary` by the study's recipe into the artifact's folder; its files and facts."""
-    cfg, folder = context.study.dictionaries, artifact.folder
-    acts_nd = read_rows_of(context, dictionary)
-    train_rows, val_rows = training_rows(texts, cfg, dictionary.fold, context.study.seed)
-    parts = evaluation_parts(texts, train_rows)
-    if dictionary.is_stacked:
-        train_rows, val_rows = both_sides(train_rows, texts.height), both_sides(val_rows, texts.height)
-        parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
-    checkpoint = folder / "checkpoint"
-    trained = train_dictionary(
-        acts_nd[train_rows],
-        acts_nd[val_rows],
-        cfg,
-        seed=derive_seed(context.study.seed, "dictionary", str(dictionary)),
-        checkpoint=checkpoint,
+    (job,) = _jobs(context, texts, [dictionary]).values()
+    trained = _train(context, dictionary, artifact, job, title)
+    return _write(context, texts, dictionary, artifact, job, trained)
+
+
+def _jobs(
+    context: Context, texts: pl.DataFrame, dictionaries: Sequence[DictionaryId]
+) -> dict[DictionaryId, StackedJob]:
+    """What each dictionary trains on. Those that read the same rows share their array."""
+    study = context.study
+    acts = {(one.site, one.is_stacked): read_rows_of(context, one) for one in dictionaries}
+    floors = {site: _jitter(context, site) for site, _ in acts}
+    jobs: dict[DictionaryId, StackedJob] = {}
+    for one in dictionaries:
+        train, val = training_rows(texts, study.dictionaries, one.fold, study.seed)
+        if one.is_stacked:
+            train, val = both_sides(train, texts.height), both_sides(val, texts.height)
+        seed = derive_seed(study.seed, "dictionary", str(one))
+        jobs[one] = StackedJob(str(one), acts[one.site, one.is_stacked], train, val, seed, floors[one.site])
+    return jobs
+
+
+def _train(
+    context: Context, dictionary: DictionaryId, artifact: Artifact, job: StackedJob, title: str
+) -> TrainedDictionary:
+    return train_dictionary(
+        job.acts_nd[job.train_rows],
+        job.acts_nd[job.val_rows],
+        context.study.dictionaries,
+        seed=job.seed,
+        checkpoint=artifact.folder / "checkpoint",
         title=title,
-        floor=_jitter(context, dictionary.site),
+        floor=job.floor,
         kind=dictionary.kind or "topk",
     )
+
+
+def _write(
+    context: Context,
+    texts: pl.DataFrame,
+    dictionary: DictionaryId,
+    artifact: Artifact,
+    job: StackedJob,
+    trained: TrainedDictionary,
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    folder = artifact.folder
+    # Of a dictionary of both sides' rows the base half says which texts it was trained on.
+    parts = evaluation_parts(texts, job.train_rows[job.train_rows < texts.height])
+    if dictionary.is_stacked:
+        parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
-    metrics = evaluate(trained.dictionary, acts_nd, parts)
+    metrics = evaluate(trained.dictionary, job.acts_nd, parts)
     names = ["cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json"]
     if dictionary.kind == "crosscoder" and not dictionary.is_replica:
-        metrics["latent_scaling"] = _scale_latents(trained.dictionary, acts_nd[train_rows], artifact, context)
+        metrics["latent_scaling"] = _scale_latents(trained.dictionary, job.acts_nd[job.train_rows], artifact, context)
         names.append(SCALING_FILE)
     write_json(folder / "metrics.json", metrics)
-    remove_checkpoint(checkpoint)
+    remove_checkpoint(folder / "checkpoint")
     return [folder / name for name in names], {"dictionary": str(dictionary), **trained.facts}
 
 
