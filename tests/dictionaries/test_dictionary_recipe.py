@@ -280,6 +280,17 @@ def test_a_reset_to_residuals_changes_exactly_the_dead_rows_and_their_two_moment
     assert training.at.resets == 5 and training.dead.aux is None
 
 
+@pytest.mark.parametrize("kind", ["batchtopk", "crosscoder"])
+def test_other_kinds_are_reset_to_what_they_themselves_leave_over(kind: str) -> None:
+    acts_nd = np.concatenate([acts(200), acts(200, seed=1)], axis=1)
+    cfg = small(reset_to="residual", reset_every_steps=5, dead_window_epochs=1.0, k=2, max_epochs=4)
+    found = train_dictionary(acts_nd, acts_nd[:50], cfg, seed=0, checkpoint=None, title="test", kind=kind)
+    assert found.facts["resets"] > 0
+    np.testing.assert_allclose(np.linalg.norm(found.dictionary.decoder_nd, axis=1), 1, atol=1e-5)
+    again = train_dictionary(acts_nd, acts_nd[:50], cfg, seed=0, checkpoint=None, title="test", kind=kind)
+    np.testing.assert_array_equal(found.dictionary.decoder_nd, again.dictionary.decoder_nd)
+
+
 def test_more_dead_latents_than_poor_texts_draw_the_rest_as_at_the_start() -> None:
     training = training_of(acts(12), reset_to="residual")
     training.run_epoch()
