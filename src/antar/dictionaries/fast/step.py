@@ -26,7 +26,7 @@ from antar.dictionaries.weights import Weights
 
 # Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the
 # caches.
-LATENTS, TEXTS, COLUMNS = 256, 256, 64
+LATENTS, TEXTS, COLUMNS = 512, 256, 64
 # With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing
 # gradients.
 MANY_ENTRIES = 24.0
@@ -237,13 +237,17 @@ class FusedStep:
         bias_gradient_d: np.ndarray,
     ) -> None:
         numbers, low_nd = adam.packed(), _numbers(self._low_encoder_nd)
-        parameters = self.encoder, self.decoder, self.encoder_bias, low_nd
-        self.team.run(
-            lambda s: update.update(
-                *s, *parameters, at.x_qbw, at.error_qbw, at.entries, aux, stored, factor, scale, numbers, adam.step
-            ),
-            at.latents,
-        )
+        entries, step = at.entries, adam.step
+
+        def latents(span: tuple[int, int]) -> None:
+            update.update_encoder(
+                *span, self.encoder, self.encoder_bias, low_nd, at.x_qbw, entries, aux, stored, factor, numbers, step
+            )
+            update.update_decoder(
+                *span, self.decoder, at.error_qbw, entries, aux, stored, factor, scale, numbers, step
+            )
+
+        self.team.run(latents, at.latents)
         update.adam_row(*self.decoder_bias, factor * bias_gradient_d, numbers, np.uint32(0))
 
     def close(self) -> None:

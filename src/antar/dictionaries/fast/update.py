@@ -1,9 +1,9 @@
 """From the error to the next weights, latent by latent, in two passes over the weights.
 
 First pass (`pulls`): for each entry the product of its text's error with the decoder row, which is the gradient of
-the code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass (`update`): both
-gradient rows of a latent from its entries, Adam, the unit length and the low-precision copy, while the rows are in
-the cache; no gradient of the weights is stored.
+the code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass
+(`update_encoder`, `update_decoder`): the gradient row of a latent from its entries, Adam, the unit length or the
+low-precision copy, while the row is in the cache; no gradient of the weights is stored.
 
 Clipping needs the norm of the whole gradient before the second pass. With few entries a latent it follows exactly
 from two Gram matrices of the batch (`squared_norm`); with many, storing the gradient costs less (`store_gradients`).
@@ -178,6 +178,15 @@ def row_key(step: Any, row: Any) -> Any:
 
 
 @jit(fastmath=REASSOCIATE)
+def dot(a: Any, b: Any) -> Any:
+    """Σ a · b over the length of a; b may be in low precision, and longer."""
+    total = np.float32(0)
+    for c in range(a.shape[0]):
+        total += a[c] * to_f32(b[c])
+    return total
+
+
+@jit(fastmath=REASSOCIATE)
 def unit_row(row: Any, square: Any) -> None:
     length = np.float32(1) / max(np.sqrt(square), np.float32(1e-30))
     for c in range(row.shape[0]):
@@ -185,14 +194,48 @@ def unit_row(row: Any, square: Any) -> None:
 
 
 @jit(fastmath=REASSOCIATE)
-def update(
+def update_encoder(
     lo: Any,
     hi: Any,
     encoder: Any,
-    decoder: Any,
     bias: Any,
     low_nd: Any,
     x_qbw: Any,
+    entries: Any,
+    aux: Any,
+    stored: Any,
+    factor: Any,
+    adam: Any,
+    step: Any,
+) -> None:
+    """Gradient and Adam for the encoder of the latents lo … hi − 1. encoder, bias: `Adam`; low_nd: the copy for the next
+    encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what clipping leaves of a
+    gradient; step: its number, for rounding at random."""
+    width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
+    buffer = np.empty(width, np.float32)
+    for q in range(n_blocks):
+        left, right = q * width, min((q + 1) * width, d)
+        g = buffer[: right - left]
+        for j in range(lo, hi):
+            if stored.shape[1] > 0:
+                scaled(g, stored[0, j, left:right], factor)
+            else:
+                encoder_gradient(j, left, x_qbw[q], entries, aux, factor, g)
+            row, low = encoder.weights[j, left:right], low_nd[j, left:right]
+            key = row_key(step, 2 * (j * n_blocks + q))
+            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam, key)
+            for c in range(g.shape[0]):
+                put(low, c, row[c])
+    g = np.empty(hi - lo, np.float32)
+    scaled(g, entries.bias[lo:hi], factor)
+    adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
+
+
+@jit(fastmath=REASSOCIATE)
+def update_decoder(
+    lo: Any,
+    hi: Any,
+    decoder: Any,
     error_qbw: Any,
     entries: Any,
     aux: Any,
@@ -202,57 +245,34 @@ def update(
     adam: Any,
     step: Any,
 ) -> None:
-    """Gradients, Adam and unit rows for the latents lo … hi − 1. encoder, decoder, bias: `Adam`; low_nd: the
-    encoder's copy for the next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`;
-    factor: what clipping leaves of a gradient; scale: −2 / (batch · d); step: its number, for rounding at random."""
-    width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
+    """The same for the decoder, whose rows are brought back to unit length. scale: −2 / (batch · d). A pass of its own:
+    three streams of memory at a time are read faster than six."""
+    width, n_blocks, d = error_qbw.shape[2], error_qbw.shape[0], decoder.weights.shape[1]
     squares = np.zeros(hi - lo, np.float32)
     buffer = np.empty(width, np.float32)
-    is_stored = stored.shape[1] > 0
     for q in range(n_blocks):
         left, right = q * width, min((q + 1) * width, d)
         g = buffer[: right - left]
         for j in range(lo, hi):
-            if is_stored:
-                kept = stored[0, j, left:right]
-                for c in range(g.shape[0]):
-                    g[c] = factor * kept[c]
-            else:
-                encoder_gradient(j, left, x_qbw[q], entries, aux, factor, g)
-            row = encoder.weights[j, left:right]
-            key = row_key(step, 2 * (j * n_blocks + q))
-            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam, key)
-            low = low_nd[j, left:right]
-            for c in range(g.shape[0]):
-                put(low, c, row[c])
             row = decoder.weights[j, left:right]
-            if is_stored:
-                kept = stored[1, j, left:right]
-                for c in range(g.shape[0]):
-                    g[c] = factor * kept[c]
+            if stored.shape[1] > 0:
+                scaled(g, stored[1, j, left:right], factor)
             else:
                 decoder_gradient(j, left, row, error_qbw[q], entries, aux, factor, scale, g)
             key = row_key(step, 2 * (j * n_blocks + q) + 1)
             adam_row(row, decoder.first[j, left:right], decoder.second[j, left:right], g, adam, key)
-            square = np.float32(0)
-            for c in range(g.shape[0]):
-                square += row[c] * row[c]
-            squares[j - lo] += square
+            squares[j - lo] += dot(row, row)
             if n_blocks == 1:
-                unit_row(row, square)
+                unit_row(row, squares[j - lo])
     if n_blocks > 1:
         for j in range(lo, hi):
             unit_row(decoder.weights[j], squares[j - lo])
-    update_bias(bias, entries.bias, lo, hi, factor, adam)
 
 
 @jit(fastmath=REASSOCIATE)
-def update_bias(bias: Any, gradient_n: Any, lo: Any, hi: Any, factor: Any, adam: Any) -> None:
-    """The encoder biases of the latents lo … hi − 1."""
-    g = np.empty(hi - lo, np.float32)
-    for i in range(g.shape[0]):
-        g[i] = factor * gradient_n[lo + i]
-    adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
+def scaled(out: Any, row: Any, factor: Any) -> None:
+    for c in range(out.shape[0]):
+        out[c] = factor * row[c]
 
 
 @jit(fastmath=REASSOCIATE)
@@ -311,15 +331,6 @@ def squared_norm(
                     total += 2 * pull_e[e] * dot(aux.encoder[slot, left:right], x)
                     # The row's own part cancels: AuxK's decoder gradient is tangent to it.
                     total += 2 * scale * values_e[e] * dot(aux.decoder[slot, left:right], error)
-    return total
-
-
-@jit(fastmath=REASSOCIATE)
-def dot(a: Any, b: Any) -> Any:
-    """Σ a · b over the length of a; b may be in low precision, and longer."""
-    total = np.float32(0)
-    for c in range(a.shape[0]):
-        total += a[c] * to_f32(b[c])
     return total
 
 
