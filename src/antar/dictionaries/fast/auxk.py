@@ -7,6 +7,7 @@ over the dead rows are cheaper than sparse sums.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,9 +54,10 @@ def aux_gradients(
     centred_low_bd: Tensor,
     decoder_nd: np.ndarray,
     bias_n: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Gradient rows of the dead latents' encoder and (tangent) decoder, float32 `[m, d]` each; their encoder biases'
-    are added to bias_n. error_bd: x − x̂, taken as a constant; square: its sum of squares."""
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Gradient rows of the dead latents' encoder and (tangent) decoder, float32 `[m, d]` each, and the sum of
+    squares of both; their encoder biases' are added to bias_n. error_bd: x − x̂, taken as a constant; square: its
+    sum of squares."""
     low = centred_low_bd.dtype
     batch, m, d = len(error_bd), len(codes.dead_m), error_bd.shape[1]
     floor = FLOOR * error_bd.size
@@ -82,14 +84,15 @@ def aux_gradients(
 
     encoder_md, tangent_md = np.empty((m, d), np.float32), np.empty((m, d), np.float32)
 
-    def latents(span: tuple[int, int]) -> None:
+    def latents(span: tuple[int, int]) -> float:
         part = slice(*span)
         torch.from_numpy(encoder_md)[part] = (code_pull_low_bm[:, part].T @ centred_low_bd).float()
         torch.from_numpy(tangent_md)[part] = (values_low_bm[:, part].T @ pull_low_bd).float()
         update.make_tangent(tangent_md[part], decoder_nd, codes.dead_m[part])
+        return float(sum(update.dot(rows.ravel(), rows.ravel()) for rows in (encoder_md[part], tangent_md[part])))
 
     team.run(gather, spans(m, -(-m // team.size)))
     team.run(rows, list(enumerate(spans(batch, -(-batch // team.size)))))
-    team.run(latents, spans(m, -(-m // team.size)))
+    squares = team.run(latents, spans(m, -(-m // team.size)))
     bias_n[codes.dead_m] += bias_pulls.sum(0)
-    return encoder_md, tangent_md
+    return encoder_md, tangent_md, math.fsum(squares)

@@ -16,19 +16,15 @@ from antar.dictionaries.fast.bits import put, to_f32
 
 
 @jit(fastmath=REASSOCIATE)
-def prepare_rows(x_bd: Any, bias_d: Any, lo: Any, hi: Any, low_bd: Any, blocks: Any) -> None:
-    """x − b_dec of texts lo … hi − 1 in the kernels' precision, once in rows (for the encode) and once in blocks of
-    columns `[blocks, batch, width]` (for the gradients)."""
-    d, width = x_bd.shape[1], blocks.shape[2]
+def prepare_rows(x_bd: Any, bias_d: Any, lo: Any, hi: Any, low_bd: Any, squares_b: Any) -> None:
+    """x − b_dec of texts lo … hi − 1 in the kernels' precision, and its squared length."""
     for b in range(lo, hi):
-        x, low = x_bd[b], low_bd[b]
-        for c in range(d):
-            put(low, c, x[c] - bias_d[c])
-        for q in range(blocks.shape[0]):
-            part = low[q * width : min((q + 1) * width, d)]
-            block = blocks[q, b]
-            for c in range(part.shape[0]):
-                block[c] = part[c]
+        x, low, square = x_bd[b], low_bd[b], np.float32(0)
+        for c in range(x.shape[0]):
+            centred = x[c] - bias_d[c]
+            square += centred * centred
+            put(low, c, centred)
+        squares_b[b] = square
 
 
 @jit(fastmath=REASSOCIATE)
@@ -40,12 +36,13 @@ def error_columns(
     lo: Any,
     hi: Any,
     made_bw: Any,
-    blocks: Any,
     error_bd: Any,
+    low_bd: Any,
+    squares_b: Any,
     sums_d: Any,
-) -> Any:
-    """Columns lo … hi − 1 of the error x − x̂, into `error_bd` (float32) and `blocks` (the kernels' precision), which
-    they must not straddle; their sums over the batch into sums_d. Returns their sum of squares (float64).
+) -> None:
+    """Columns lo … hi − 1 of the error x − x̂, into `error_bd` (float32) and `low_bd` (the kernels' precision); their
+    squares, summed over these columns, into squares_b, and their sums over the texts into sums_d.
     made_bw is scratch `[batch, hi − lo]`."""
     batch, width = x_bd.shape[0], hi - lo
     starts, rows_e, values_e = entries.starts, entries.rows, entries.values
@@ -60,23 +57,19 @@ def error_columns(
             value, made = values_e[e], made_bw[rows_e[e]]
             for c in range(width):
                 made[c] += value * row[c]
-    q, offset = lo // blocks.shape[2], lo % blocks.shape[2]
-    total = 0.0
     sums = np.zeros(width, np.float32)
     for b in range(batch):
-        x, made, out = x_bd[b, lo:hi], error_bd[b, lo:hi], blocks[q, b, offset : offset + width]
-        again = made_bw[b]
+        x, error, low, made = x_bd[b, lo:hi], error_bd[b, lo:hi], low_bd[b, lo:hi], made_bw[b]
         for c in range(width):
-            made[c] = x[c] - again[c]
+            error[c] = x[c] - made[c]
         square = np.float32(0.0)
         for c in range(width):
-            square += made[c] * made[c]
-            sums[c] += made[c]
+            square += error[c] * error[c]
+            sums[c] += error[c]
         for c in range(width):
-            put(out, c, made[c])
-        total += square
+            put(low, c, error[c])
+        squares_b[b] = square
     sums_d[lo:hi] = sums
-    return total
 
 
 @jit()

@@ -27,10 +27,8 @@ from antar.dictionaries.weights import Weights
 # Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the
 # caches.
 LATENTS, TEXTS, COLUMNS = 512, 256, 64
-# With this many entries a latent, blocks of columns that fit the second-level cache pay, and so does storing
-# gradients.
-MANY_ENTRIES = 24.0
-BLOCK = 512
+# What the bound on the gradient's norm is widened by: in bfloat16 a row's length is off by up to 2⁻⁸ of itself.
+SLACK = 1.02
 
 
 @dataclass(frozen=True)
@@ -106,24 +104,24 @@ class FusedStep:
         fired_n = self._encode(at, dead, aux.k_aux if aux else 0)
         square = self._error(at, x_bd)
         entries, scale = at.entries, np.float32(-2.0 / at.error_bd.size)
-        entries.pulls[:] = 0
         entries.bias[:] = 0
-        parts = Aux(self._no_slots, at.no_rows, at.no_rows)
+        parts, aux_square = Aux(self._no_slots, at.no_rows, at.no_rows), 0.0
         if dead is not None and aux is not None:
-            rows = aux_gradients(
+            *rows, aux_square = aux_gradients(
                 self.team, aux, dead, at.error_bd, square, at.low_bd, self.decoder.weights, entries.bias
             )
             slot_n = self._no_slots.copy()
             slot_n[dead.dead_m] = np.arange(len(dead.dead_m))
             parts = Aux(slot_n, *rows)
-        bias_gradient_d = self._pulls(at, scale)
-        factor, stored = self._clip(at, parts, scale, bias_gradient_d, adam.clip)
+        bias_gradient_d, bound = self._pulls(at, scale)
+        bound = SLACK * (math.sqrt(bound) + math.sqrt(aux_square)) ** 2
+        factor, stored = self._clip(at, parts, scale, bias_gradient_d, bound, adam.clip)
         self._update(at, parts, stored, factor, scale, adam, bias_gradient_d)
         return StepFacts(square / at.error_bd.size, fired_n)
 
     def _prepare(self, at: _Buffers, x_bd: np.ndarray) -> None:
-        bias_d, low_bd, blocks = self.decoder_bias.weights, _numbers(at.low_bd), at.x_qbw
-        self.team.run(lambda s: decode.prepare_rows(x_bd, bias_d, *s, low_bd, blocks), at.texts)
+        bias_d, low_bd, squares_b = self.decoder_bias.weights, _numbers(at.low_bd), at.squares[0]
+        self.team.run(lambda s: decode.prepare_rows(x_bd, bias_d, *s, low_bd, squares_b), at.texts)
 
     def _encode(self, at: _Buffers, dead: DeadCodes | None, k_aux: int) -> np.ndarray:
         """Codes of the batch by latent, in `at.entries`; and the dead latents' in `dead`."""
@@ -161,66 +159,48 @@ class FusedStep:
         return fired_n
 
     def _error(self, at: _Buffers, x_bd: np.ndarray) -> float:
-        bias_d, decoder_nd = self.decoder_bias.weights, self.decoder.weights
+        """The batch's error, into `at`; returns its sum of squares."""
+        bias_d, decoder_nd, low_bd = self.decoder_bias.weights, self.decoder.weights, _numbers(at.low_error_bd)
+        squares_cb = np.empty((len(at.columns), len(x_bd)), np.float32)
 
-        def columns(span: tuple[int, int]) -> float:
-            scratch = np.empty((len(x_bd), span[1] - span[0]), np.float32)
-            return decode.error_columns(
-                x_bd, decoder_nd, bias_d, at.entries, *span, scratch, at.error_qbw, at.error_bd, at.sums_d
-            )
+        def columns(part: tuple[int, tuple[int, int]]) -> None:
+            number, (lo, hi) = part
+            scratch = np.empty((len(x_bd), hi - lo), np.float32)
+            out = at.error_bd, low_bd, squares_cb[number], at.sums_d
+            decode.error_columns(x_bd, decoder_nd, bias_d, at.entries, lo, hi, scratch, *out)
 
-        return math.fsum(self.team.run(columns, at.columns))
+        self.team.run(columns, list(enumerate(at.columns)))
+        at.squares[1] = squares_cb.sum(0)
+        return float(at.squares[1].sum(dtype=np.float64))
 
-    def _pulls(self, at: _Buffers, scale: np.float32) -> np.ndarray:
-        """Fills the entries' pulls; returns the gradient of the decoder bias."""
+    def _pulls(self, at: _Buffers, scale: np.float32) -> tuple[np.ndarray, float]:
+        """Fills the entries' pulls; returns the gradient of the decoder bias, and a bound on the sum of squares of
+        the gradients of encoder and decoder (AuxK's left out)."""
         back = np.zeros((len(at.latents), self.d), np.float32)
-        decoder_nd, low_nd = self.decoder.weights, _numbers(self._low_encoder_nd)
-        self.team.run(
-            lambda p: update.pulls(*p[1], decoder_nd, low_nd, at.error_qbw, at.entries, scale, back[p[0]]),
+        decoder_nd, low_nd, low_bd = self.decoder.weights, _numbers(self._low_encoder_nd), _numbers(at.low_error_bd)
+        bounds = self.team.run(
+            lambda p: update.pulls(*p[1], decoder_nd, low_nd, low_bd, at.entries, scale, at.squares, back[p[0]]),
             list(enumerate(at.latents)),
         )
-        return scale * at.sums_d - back.sum(0)
+        return scale * at.sums_d - back.sum(0), math.fsum(bounds)
 
     def _clip(
-        self, at: _Buffers, aux: Aux, scale: np.float32, bias_gradient_d: np.ndarray, clip: float
+        self, at: _Buffers, aux: Aux, scale: np.float32, bias_gradient_d: np.ndarray, bound: float, clip: float
     ) -> tuple[np.float32, np.ndarray]:
         """What clipping leaves of the gradient, and the gradients if they had to be stored for it."""
-        if clip == 0:
+        biases = sum(float(np.square(g, dtype=np.float64).sum()) for g in (at.entries.bias, bias_gradient_d))
+        if clip == 0 or bound + biases <= clip**2:
             return np.float32(1), self._nothing_stored
-        entries, stored = at.entries, self._nothing_stored
-        if at.many:
-            stored = self._room_for_gradients
-            squares = self.team.run(
-                lambda s: update.store_gradients(
-                    *s, self.decoder.weights, at.x_qbw, at.error_qbw, entries, aux, scale, stored
-                ),
-                at.latents,
-            )
-        else:
-            gram_x_bb = self._gram(at, at.low_bd[None])
-            gram_error_bb = self._gram(at, _floats(at.error_qbw))
-            squares = self.team.run(
-                lambda s: update.squared_norm(
-                    *s, gram_x_bb, gram_error_bb, at.x_qbw, at.error_qbw, entries, aux, scale
-                ),
-                at.latents,
-            )
-        square = math.fsum(squares) + float(np.square(entries.bias, dtype=np.float64).sum())
-        norm = math.sqrt(max(square + float(np.square(bias_gradient_d, dtype=np.float64).sum()), 0.0))
+        decoder_nd, stored, rows = self.decoder.weights, self._room_for_gradients, self._rows(at)
+        squares = self.team.run(
+            lambda s: update.store_gradients(*s, decoder_nd, *rows, at.entries, aux, scale, stored), at.latents
+        )
+        norm = math.sqrt(math.fsum(squares) + biases)
         return np.float32(min(1.0, clip / (norm + 1e-6))), stored  # as torch.nn.utils.clip_grad_norm_ has it
 
-    def _gram(self, at: _Buffers, rows_qbw: Tensor) -> np.ndarray:
-        """All products of two rows, float32 `[batch, batch]`."""
-        gram_bb = np.empty((rows_qbw.shape[1],) * 2, np.float32)
-
-        def texts(span: tuple[int, int]) -> None:
-            part = slice(*span)
-            gram_bb[part] = 0
-            for block in rows_qbw:
-                gram_bb[part] += (block[part] @ block.T).float().numpy()
-
-        self.team.run(texts, at.texts)
-        return gram_bb
+    def _rows(self, at: _Buffers) -> tuple[np.ndarray, np.ndarray]:
+        """Centred texts and errors in the kernels' precision."""
+        return _numbers(at.low_bd), _numbers(at.low_error_bd)
 
     @cached_property
     def _room_for_gradients(self) -> np.ndarray:
@@ -236,16 +216,12 @@ class FusedStep:
         adam: AdamNumbers,
         bias_gradient_d: np.ndarray,
     ) -> None:
-        numbers, low_nd = adam.packed(), _numbers(self._low_encoder_nd)
-        entries, step = at.entries, adam.step
+        numbers, low_nd, (x_bd, error_bd) = adam.packed(), _numbers(self._low_encoder_nd), self._rows(at)
+        encoder, both = (self.encoder, self.encoder_bias, low_nd), (at.entries, aux, stored, factor)
 
         def latents(span: tuple[int, int]) -> None:
-            update.update_encoder(
-                *span, self.encoder, self.encoder_bias, low_nd, at.x_qbw, entries, aux, stored, factor, numbers, step
-            )
-            update.update_decoder(
-                *span, self.decoder, at.error_qbw, entries, aux, stored, factor, scale, numbers, step
-            )
+            update.update_encoder(*span, *encoder, x_bd, *both, numbers, adam.step)
+            update.update_decoder(*span, self.decoder, error_bd, *both, scale, numbers, adam.step)
 
         self.team.run(latents, at.latents)
         update.adam_row(*self.decoder_bias, factor * bias_gradient_d, numbers, np.uint32(0))
@@ -272,13 +248,12 @@ def warm_up(low: bool, by_batch: bool, low_moments: bool) -> None:
     patience.daemon = True
     patience.start()
     generator = torch.Generator().manual_seed(0)
-    few, many = (torch.randn(rows, 8, generator=generator).numpy() for rows in (2, 64))
+    x_bd = torch.randn(2, 8, generator=generator).numpy()
     rows_nd = torch.eye(8)
     weights = Weights(rows_nd.clone(), torch.zeros(8), rows_nd, torch.zeros(8))
     aux = AuxK(torch.arange(3), torch.ones(3, dtype=torch.bool), 2, 1.0, True)
     step = FusedStep(weights, zero_moments(weights, low_moments), 4, 1, low, by_batch)
-    for number, x_bd in enumerate((few, many), 1):
-        step.step(x_bd, aux, AdamNumbers(number, 1e-3, 0.9, 0.999, 1e-8, 0.0, clip=1.0))
+    step.step(x_bd, aux, AdamNumbers(1, 1e-3, 0.9, 0.999, 1e-8, 0.0, clip=1e-6))
     step.close()
     patience.cancel()
 
@@ -288,13 +263,11 @@ class _Buffers:
 
     def __init__(self, batch: int, owner: FusedStep) -> None:
         n, d, k = owner.n, owner.d, owner.k
-        self.many = batch * k / n >= MANY_ENTRIES
-        width = BLOCK if self.many and d > BLOCK else d
-        kind = np.uint16 if owner.low else np.float32
+        kind = torch.bfloat16 if owner.low else torch.float32
         self.error_bd = np.empty((batch, d), np.float32)
-        self.low_bd = torch.empty(batch, d, dtype=torch.bfloat16 if owner.low else torch.float32)
-        self.x_qbw = np.zeros((-(-d // width), batch, width), kind)
-        self.error_qbw = np.zeros_like(self.x_qbw)
+        # x − b_dec and the error in the kernels' precision, and the squared length of each text's.
+        self.low_bd, self.low_error_bd = torch.empty(batch, d, dtype=kind), torch.empty(batch, d, dtype=kind)
+        self.squares = np.empty((2, batch), np.float32)
         self.sums_d = np.empty(d, np.float32)
         # Codes text after text: where a text's entries begin, how many they are, latent and value of each.
         self.begins_b = np.arange(batch, dtype=np.int64) * k
@@ -319,9 +292,3 @@ class _Buffers:
 def _numbers(tensor: Tensor) -> np.ndarray:
     """The same memory for a kernel: bfloat16 as its bits."""
     return (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-
-
-def _floats(numbers: np.ndarray) -> Tensor:
-    """The other way round."""
-    tensor = torch.from_numpy(numbers)
-    return tensor.view(torch.bfloat16) if numbers.dtype == np.uint16 else tensor

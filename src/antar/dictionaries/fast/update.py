@@ -1,15 +1,13 @@
 """From the error to the next weights, latent by latent, in two passes over the weights.
 
 First pass (`pulls`): for each entry the product of its text's error with the decoder row, which is the gradient of
-the code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass
-(`update_encoder`, `update_decoder`): the gradient row of a latent from its entries, Adam, the unit length or the
-low-precision copy, while the row is in the cache; no gradient of the weights is stored.
+the code and, weighted by the codes, the part of the decoder's gradient along its row. Second pass (`update_encoder`,
+`update_decoder`): the gradient row of a latent from its entries, Adam, the unit length or the low-precision copy,
+while the row is in the cache; no gradient of the weights is stored.
 
-Clipping needs the norm of the whole gradient before the second pass. With few entries a latent it follows exactly
-from two Gram matrices of the batch (`squared_norm`); with many, storing the gradient costs less (`store_gradients`).
-
-The texts' errors and centred rows come in blocks of columns `[blocks, batch, width]`: one block for a small batch,
-several when a block must fit the second-level cache.
+Clipping needs the norm of the whole gradient before the second pass. The first one gives a bound on it for next to
+nothing; where the bound lies below the clip, as it nearly always does, the norm does not matter. Where it does not,
+the gradients are stored after all (`store_gradients`), and the second pass reads them.
 """
 
 from __future__ import annotations
@@ -52,53 +50,61 @@ class Aux(NamedTuple):
 
 
 @jit(fastmath=REASSOCIATE)
+def dot(a: Any, b: Any) -> Any:
+    """Σ a · b over the length of a; b may be in low precision, and longer."""
+    total = np.float32(0)
+    for c in range(a.shape[0]):
+        total += a[c] * to_f32(b[c])
+    return total
+
+
+@jit(fastmath=REASSOCIATE)
 def pulls(
-    lo: Any, hi: Any, decoder_nd: Any, low_nd: Any, error_qbw: Any, entries: Any, scale: Any, back_d: Any
-) -> None:
+    lo: Any, hi: Any, decoder_nd: Any, low_nd: Any, error_bd: Any, entries: Any, scale: Any, squares: Any, back_d: Any
+) -> Any:
     """For the latents lo … hi − 1: pulls = scale · ⟨error of the entry's text, decoder row⟩, `along`, and `bias`,
-    which gains the sum of its pulls; back_d gains Σ bias · encoder row (for the decoder bias, through x − b_dec)."""
-    starts, rows_e, pull_e = entries.starts, entries.rows, entries.pulls
-    width, d = error_qbw.shape[2], decoder_nd.shape[1]
-    for q in range(error_qbw.shape[0]):
-        error_bw = error_qbw[q]
-        for j in range(lo, hi):
-            row = decoder_nd[j, q * width : min((q + 1) * width, d)]
-            n = row.shape[0]
-            e, end = starts[j], starts[j + 1]
-            while e + 4 <= end:
-                x0, x1 = error_bw[rows_e[e]], error_bw[rows_e[e + 1]]
-                x2, x3 = error_bw[rows_e[e + 2]], error_bw[rows_e[e + 3]]
-                s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
-                for c in range(n):
-                    w = row[c]
-                    s0 += w * to_f32(x0[c])
-                    s1 += w * to_f32(x1[c])
-                    s2 += w * to_f32(x2[c])
-                    s3 += w * to_f32(x3[c])
-                pull_e[e] += s0
-                pull_e[e + 1] += s1
-                pull_e[e + 2] += s2
-                pull_e[e + 3] += s3
-                e += 4
-            while e < end:
-                x0 = error_bw[rows_e[e]]
-                s0 = np.float32(0)
-                for c in range(n):
-                    s0 += row[c] * to_f32(x0[c])
-                pull_e[e] += s0
-                e += 1
+    which gains the sum of its pulls; back_d gains Σ bias · encoder row (for the decoder bias, through x − b_dec).
+
+    squares: ‖x − b_dec‖² and ‖error‖² of each text. Returns what the squared length of both gradients of these
+    latents cannot exceed (Cauchy and Schwarz: ‖Σ a_b x_b‖² ≤ m Σ a_b² ‖x_b‖² over a latent's m entries)."""
+    starts, rows_e, values_e, pull_e = entries.starts, entries.rows, entries.values, entries.pulls
+    d, bound = decoder_nd.shape[1], 0.0
     for j in range(lo, hi):
-        along, total = np.float32(0), entries.bias[j]
-        for e in range(starts[j], starts[j + 1]):
-            pull_e[e] *= scale
-            along += entries.values[e] * pull_e[e]
+        row = decoder_nd[j]
+        begin, end = starts[j], starts[j + 1]
+        e = begin
+        while e + 4 <= end:
+            x0, x1 = error_bd[rows_e[e]], error_bd[rows_e[e + 1]]
+            x2, x3 = error_bd[rows_e[e + 2]], error_bd[rows_e[e + 3]]
+            s0, s1, s2, s3 = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
+            for c in range(d):
+                w = row[c]
+                s0 += w * to_f32(x0[c])
+                s1 += w * to_f32(x1[c])
+                s2 += w * to_f32(x2[c])
+                s3 += w * to_f32(x3[c])
+            pull_e[e] = scale * s0
+            pull_e[e + 1] = scale * s1
+            pull_e[e + 2] = scale * s2
+            pull_e[e + 3] = scale * s3
+            e += 4
+        while e < end:
+            pull_e[e] = scale * dot(row, error_bd[rows_e[e]])
+            e += 1
+        along, total, own = np.float32(0), entries.bias[j], np.float32(0)
+        for e in range(begin, end):
+            along += values_e[e] * pull_e[e]
             total += pull_e[e]
+            own += pull_e[e] * pull_e[e] * squares[0, rows_e[e]]
+            own += scale * scale * values_e[e] * values_e[e] * squares[1, rows_e[e]]
+        bound += (end - begin) * own
         entries.along[j] = along
         entries.bias[j] = total
         if total != 0:
             low = low_nd[j]
             for c in range(d):
                 back_d[c] += total * to_f32(low[c])
+    return bound
 
 
 @jit(fastmath=REASSOCIATE)
@@ -121,33 +127,35 @@ def add_weighted(out: Any, x_bw: Any, rows_e: Any, weights_e: Any, begin: Any, e
 
 
 @jit(fastmath=REASSOCIATE)
-def encoder_gradient(j: Any, left: Any, x_bw: Any, entries: Any, aux: Any, factor: Any, g: Any) -> None:
-    """Columns left, left + 1, … of latent j's encoder gradient × factor, into g."""
+def encoder_gradient(j: Any, x_bd: Any, entries: Any, aux: Any, factor: Any, g: Any) -> None:
+    """Latent j's encoder gradient × factor, into g."""
     for c in range(g.shape[0]):
         g[c] = np.float32(0)
-    add_weighted(g, x_bw, entries.rows, entries.pulls, entries.starts[j], entries.starts[j + 1], factor)
+    add_weighted(g, x_bd, entries.rows, entries.pulls, entries.starts[j], entries.starts[j + 1], factor)
     slot = aux.slot[j]
     if slot >= 0:
-        extra = aux.encoder[slot, left : left + g.shape[0]]
-        for c in range(g.shape[0]):
-            g[c] += factor * extra[c]
+        add_scaled(g, aux.encoder[slot], factor)
 
 
 @jit(fastmath=REASSOCIATE)
 def decoder_gradient(
-    j: Any, left: Any, row: Any, error_bw: Any, entries: Any, aux: Any, factor: Any, scale: Any, g: Any
+    j: Any, row: Any, error_bd: Any, entries: Any, aux: Any, factor: Any, scale: Any, g: Any
 ) -> None:
-    """The same for the decoder, tangent to the unit sphere at `row` (these columns of the decoder row)."""
+    """The same for the decoder, tangent to the unit sphere at `row`."""
     along = -factor * entries.along[j]
     for c in range(g.shape[0]):
         g[c] = along * row[c]
     begin, end = entries.starts[j], entries.starts[j + 1]
-    add_weighted(g, error_bw, entries.rows, entries.values, begin, end, factor * scale)
+    add_weighted(g, error_bd, entries.rows, entries.values, begin, end, factor * scale)
     slot = aux.slot[j]
     if slot >= 0:
-        extra = aux.decoder[slot, left : left + g.shape[0]]
-        for c in range(g.shape[0]):
-            g[c] += factor * extra[c]
+        add_scaled(g, aux.decoder[slot], factor)
+
+
+@jit(fastmath=REASSOCIATE)
+def add_scaled(out: Any, row: Any, factor: Any) -> None:
+    for c in range(out.shape[0]):
+        out[c] += factor * row[c]
 
 
 @jit(fastmath=REASSOCIATE)
@@ -178,29 +186,13 @@ def row_key(step: Any, row: Any) -> Any:
 
 
 @jit(fastmath=REASSOCIATE)
-def dot(a: Any, b: Any) -> Any:
-    """Σ a · b over the length of a; b may be in low precision, and longer."""
-    total = np.float32(0)
-    for c in range(a.shape[0]):
-        total += a[c] * to_f32(b[c])
-    return total
-
-
-@jit(fastmath=REASSOCIATE)
-def unit_row(row: Any, square: Any) -> None:
-    length = np.float32(1) / max(np.sqrt(square), np.float32(1e-30))
-    for c in range(row.shape[0]):
-        row[c] *= length
-
-
-@jit(fastmath=REASSOCIATE)
 def update_encoder(
     lo: Any,
     hi: Any,
     encoder: Any,
     bias: Any,
     low_nd: Any,
-    x_qbw: Any,
+    x_bd: Any,
     entries: Any,
     aux: Any,
     stored: Any,
@@ -208,24 +200,19 @@ def update_encoder(
     adam: Any,
     step: Any,
 ) -> None:
-    """Gradient and Adam for the encoder of the latents lo … hi − 1. encoder, bias: `Adam`; low_nd: the copy for the next
-    encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what clipping leaves of a
-    gradient; step: its number, for rounding at random."""
-    width, n_blocks, d = x_qbw.shape[2], x_qbw.shape[0], low_nd.shape[1]
-    buffer = np.empty(width, np.float32)
-    for q in range(n_blocks):
-        left, right = q * width, min((q + 1) * width, d)
-        g = buffer[: right - left]
-        for j in range(lo, hi):
-            if stored.shape[1] > 0:
-                scaled(g, stored[0, j, left:right], factor)
-            else:
-                encoder_gradient(j, left, x_qbw[q], entries, aux, factor, g)
-            row, low = encoder.weights[j, left:right], low_nd[j, left:right]
-            key = row_key(step, 2 * (j * n_blocks + q))
-            adam_row(row, encoder.first[j, left:right], encoder.second[j, left:right], g, adam, key)
-            for c in range(g.shape[0]):
-                put(low, c, row[c])
+    """Gradient and Adam for the encoder of the latents lo … hi − 1. encoder, bias: `Adam`; low_nd: the copy for the
+    next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what clipping
+    leaves of a gradient; step: its number, for rounding at random."""
+    g = np.empty(low_nd.shape[1], np.float32)
+    for j in range(lo, hi):
+        if stored.shape[1] > 0:
+            scaled(g, stored[0, j], factor)
+        else:
+            encoder_gradient(j, x_bd, entries, aux, factor, g)
+        row, low = encoder.weights[j], low_nd[j]
+        adam_row(row, encoder.first[j], encoder.second[j], g, adam, row_key(step, 2 * j))
+        for c in range(g.shape[0]):
+            put(low, c, row[c])
     g = np.empty(hi - lo, np.float32)
     scaled(g, entries.bias[lo:hi], factor)
     adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
@@ -236,7 +223,7 @@ def update_decoder(
     lo: Any,
     hi: Any,
     decoder: Any,
-    error_qbw: Any,
+    error_bd: Any,
     entries: Any,
     aux: Any,
     stored: Any,
@@ -245,28 +232,18 @@ def update_decoder(
     adam: Any,
     step: Any,
 ) -> None:
-    """The same for the decoder, whose rows are brought back to unit length. scale: −2 / (batch · d). A pass of its own:
-    three streams of memory at a time are read faster than six."""
-    width, n_blocks, d = error_qbw.shape[2], error_qbw.shape[0], decoder.weights.shape[1]
-    squares = np.zeros(hi - lo, np.float32)
-    buffer = np.empty(width, np.float32)
-    for q in range(n_blocks):
-        left, right = q * width, min((q + 1) * width, d)
-        g = buffer[: right - left]
-        for j in range(lo, hi):
-            row = decoder.weights[j, left:right]
-            if stored.shape[1] > 0:
-                scaled(g, stored[1, j, left:right], factor)
-            else:
-                decoder_gradient(j, left, row, error_qbw[q], entries, aux, factor, scale, g)
-            key = row_key(step, 2 * (j * n_blocks + q) + 1)
-            adam_row(row, decoder.first[j, left:right], decoder.second[j, left:right], g, adam, key)
-            squares[j - lo] += dot(row, row)
-            if n_blocks == 1:
-                unit_row(row, squares[j - lo])
-    if n_blocks > 1:
-        for j in range(lo, hi):
-            unit_row(decoder.weights[j], squares[j - lo])
+    """The same for the decoder, whose rows are brought back to unit length. scale: −2 / (batch · d). A pass of its
+    own: three streams of memory at a time are read faster than six."""
+    g = np.empty(decoder.weights.shape[1], np.float32)
+    for j in range(lo, hi):
+        row = decoder.weights[j]
+        if stored.shape[1] > 0:
+            scaled(g, stored[1, j], factor)
+        else:
+            decoder_gradient(j, row, error_bd, entries, aux, factor, scale, g)
+        adam_row(row, decoder.first[j], decoder.second[j], g, adam, row_key(step, 2 * j + 1))
+        length = np.float32(1) / max(np.sqrt(dot(row, row)), np.float32(1e-30))
+        scaled(row, row, length)
 
 
 @jit(fastmath=REASSOCIATE)
@@ -277,60 +254,17 @@ def scaled(out: Any, row: Any, factor: Any) -> None:
 
 @jit(fastmath=REASSOCIATE)
 def store_gradients(
-    lo: Any, hi: Any, decoder_nd: Any, x_qbw: Any, error_qbw: Any, entries: Any, aux: Any, scale: Any, stored: Any
+    lo: Any, hi: Any, decoder_nd: Any, x_bd: Any, error_bd: Any, entries: Any, aux: Any, scale: Any, stored: Any
 ) -> Any:
     """Both gradients of the latents lo … hi − 1 into stored `[2, n, d]`; returns their sum of squares (float64)."""
-    width, d = x_qbw.shape[2], decoder_nd.shape[1]
     one, total = np.float32(1), 0.0
-    for q in range(x_qbw.shape[0]):
-        left, right = q * width, min((q + 1) * width, d)
-        for j in range(lo, hi):
-            g = stored[0, j, left:right]
-            encoder_gradient(j, left, x_qbw[q], entries, aux, one, g)
-            total += dot(g, g)
-            g = stored[1, j, left:right]
-            decoder_gradient(j, left, decoder_nd[j, left:right], error_qbw[q], entries, aux, one, scale, g)
-            total += dot(g, g)
-    return total
-
-
-@jit(fastmath=REASSOCIATE)
-def squared_norm(
-    lo: Any,
-    hi: Any,
-    gram_x_bb: Any,
-    gram_error_bb: Any,
-    x_qbw: Any,
-    error_qbw: Any,
-    entries: Any,
-    aux: Any,
-    scale: Any,
-) -> Any:
-    """The same sum of squares without the gradients: ‖Σ a_b x_b‖² = Σ a_b a_c ⟨x_b, x_c⟩, of which the decoder's
-    loses its part along the row; AuxK's rows are there, and their products with a latent's own entries are added."""
-    starts, rows_e, values_e, pull_e = entries.starts, entries.rows, entries.values, entries.pulls
-    width, d, total = x_qbw.shape[2], aux.encoder.shape[1], 0.0
     for j in range(lo, hi):
-        begin, end, slot = starts[j], starts[j + 1], aux.slot[j]
-        encoder, decoder = np.float32(0), np.float32(0)
-        for e in range(begin, end):
-            of_x, of_error = gram_x_bb[rows_e[e]], gram_error_bb[rows_e[e]]
-            sum_x, sum_error = np.float32(0), np.float32(0)
-            for f in range(begin, e):
-                sum_x += pull_e[f] * of_x[rows_e[f]]
-                sum_error += values_e[f] * of_error[rows_e[f]]
-            encoder += pull_e[e] * (2 * sum_x + pull_e[e] * of_x[rows_e[e]])
-            decoder += values_e[e] * (2 * sum_error + values_e[e] * of_error[rows_e[e]])
-        total += encoder + scale * scale * decoder - entries.along[j] * entries.along[j]
-        if slot >= 0:
-            total += dot(aux.encoder[slot], aux.encoder[slot]) + dot(aux.decoder[slot], aux.decoder[slot])
-            for e in range(begin, end):
-                for q in range(x_qbw.shape[0]):
-                    left, right = q * width, min((q + 1) * width, d)
-                    x, error = x_qbw[q, rows_e[e]], error_qbw[q, rows_e[e]]
-                    total += 2 * pull_e[e] * dot(aux.encoder[slot, left:right], x)
-                    # The row's own part cancels: AuxK's decoder gradient is tangent to it.
-                    total += 2 * scale * values_e[e] * dot(aux.decoder[slot, left:right], error)
+        g = stored[0, j]
+        encoder_gradient(j, x_bd, entries, aux, one, g)
+        total += dot(g, g)
+        g = stored[1, j]
+        decoder_gradient(j, decoder_nd[j], error_bd, entries, aux, one, scale, g)
+        total += dot(g, g)
     return total
 
 
