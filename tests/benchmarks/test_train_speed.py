@@ -109,7 +109,7 @@ def test_ratios_are_taken_against_the_fastest_peer():
 
 def test_train_speed_prints_one_line_and_merges_configurations(tmp_path):
     out = tmp_path / "speed.json"
-    result = run("train_speed", "--out", str(out))
+    result = run("train_speed", "--options", "plain", "--out", str(out))
     assert json.loads(out.read_text()) == result
     assert set(result["configurations"]) == set(PLANS)
     for name, configuration in result["configurations"].items():
