@@ -3,7 +3,8 @@
     python -m benchmarks.train_speed [--only 256,256_dead,2048,2048_dead] [--peers all] [--quick]
 
 Each trainer lives in a process of its own. Rounds alternate (A B C D, A B C D, …), so that nothing runs beside
-anything else and a slow minute of the machine meets all alike. A configuration runs first a warm-up, which counts as
+anything else and a slow minute of the machine meets all alike; a round's speed is that of its median step (the first
+ones find caches cold), a trainer's the median of its rounds. A configuration runs first a warm-up, which counts as
 samples and not as time. Configurations that are run alone are merged into the result file. Prints the result as one
 JSON line; what it is doing goes to standard error.
 """
@@ -58,8 +59,8 @@ class Plan:
 
 PLANS = {
     # 30,720 samples: enough to compare FVU
-    "256": Plan(Setting(), rounds=9, steps_a_round=13, warm_up=3, without=()),
-    "256_dead": Plan(Setting(held=1024, lr=HELD_LR), rounds=7, steps_a_round=3),
+    "256": Plan(Setting(), rounds=7, steps_a_round=16, warm_up=8, without=()),
+    "256_dead": Plan(Setting(held=1024, lr=HELD_LR), rounds=7, steps_a_round=4),
     "2048": Plan(Setting(batch=2048), rounds=7, steps_a_round=1),
     "2048_dead": Plan(Setting(batch=2048, held=1024, lr=HELD_LR), rounds=5, steps_a_round=1),
 }
@@ -129,7 +130,7 @@ def run_plan(
     for number in range(plan.rounds):
         for who, worker in workers.items():
             seconds = worker.call("run", steps=plan.steps_a_round)["seconds"]
-            rounds[who].append(plan.steps_a_round * batch / sum(seconds))
+            rounds[who].append(batch / statistics.median(seconds))
         speeds = ", ".join(f"{who} {speed[-1]:.0f}/s" for who, speed in rounds.items())
         say(f"{name}, round {number + 1}/{plan.rounds}: {speeds}")
     trainers = {

@@ -63,9 +63,9 @@ def selected(training: Training) -> torch.Tensor:
     """int64 `[batch, k]`: the latents that the compiled step took for each text of its last batch."""
     at = training.stepper._fused._buffers[BATCH]
     indices_bk = torch.zeros(BATCH, training.cfg.k, dtype=torch.int64)
-    for b, (begin, size) in enumerate(zip(at.begins_b, at.sizes_b, strict=True)):
+    for b, (begin, size) in enumerate(zip(at.codes.begins, at.codes.sizes, strict=True)):
         # Where fewer are positive the rest is filled with one that counts already.
-        own = torch.from_numpy(at.indices_e[begin : begin + max(size, 1)].astype(np.int64))
+        own = torch.from_numpy(at.codes.latents[begin : begin + max(size, 1)].astype(np.int64))
         indices_bk[b] = own[torch.arange(training.cfg.k).clamp(max=len(own) - 1)]
     return indices_bk
 

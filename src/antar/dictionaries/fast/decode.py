@@ -1,18 +1,28 @@
-"""Rows in, reconstruction error out: what a step does before and after its encode, block of columns by block.
+"""Rows in, reconstruction error out: what a step does before and after its encode.
 
-Reconstruction is sparse and goes latent by latent, so that the decoder is read once: for each entry one decoder row
-is added to its text. A block of columns of all texts is kept packed, because rows 8 KB apart would fall into the same
-lines of the cache.
-"""
+Reconstruction is sparse: a text's row is the sum of its k decoder rows. These are gathered from a copy of the
+decoder in the kernels' precision, packed in blocks of columns that the last-level cache holds, all texts block after
+block."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from antar.core.jit import REASSOCIATE, jit
 from antar.dictionaries.fast.bits import put, to_f32
+from antar.dictionaries.fast.update import add_weighted
+
+
+class TextCodes(NamedTuple):
+    """The codes of a batch text after text: where each text's entries begin and how many they are `[batch]`; latent
+    and value of each entry."""
+
+    begins: Any
+    sizes: Any
+    latents: Any
+    values: Any
 
 
 @jit(fastmath=REASSOCIATE)
@@ -28,48 +38,42 @@ def prepare_rows(x_bd: Any, bias_d: Any, lo: Any, hi: Any, low_bd: Any, squares_
 
 
 @jit(fastmath=REASSOCIATE)
-def error_columns(
-    x_bd: Any,
-    decoder_nd: Any,
-    bias_d: Any,
-    entries: Any,
+def error_rows(
+    q: Any,
     lo: Any,
     hi: Any,
-    made_bw: Any,
+    x_bd: Any,
+    low_decoder_nw: Any,
+    bias_d: Any,
+    codes: Any,
     error_bd: Any,
     low_bd: Any,
     squares_b: Any,
     sums_d: Any,
 ) -> None:
-    """Columns lo … hi − 1 of the error x − x̂, into `error_bd` (float32) and `low_bd` (the kernels' precision); their
-    squares, summed over these columns, into squares_b, and their sums over the texts into sums_d.
-    made_bw is scratch `[batch, hi − lo]`."""
-    batch, width = x_bd.shape[0], hi - lo
-    starts, rows_e, values_e = entries.starts, entries.rows, entries.values
-    bias = bias_d[lo:hi]
-    for b in range(batch):
-        made = made_bw[b]
+    """Columns q · w … (q + 1) · w − 1 of the error x − x̂ of texts lo … hi − 1, into `error_bd` (float32) and
+    `low_bd` (the kernels' precision); a text's squares, summed over these columns, into squares_b, and their sums
+    over the texts into sums_d `[w]`. low_decoder_nw: these columns of the decoder, packed. codes: `TextCodes`."""
+    width = low_decoder_nw.shape[1]
+    left = q * width
+    made = np.empty(width, np.float32)
+    for c in range(width):
+        sums_d[c] = np.float32(0)
+    for b in range(lo, hi):
+        begin = codes.begins[b]
         for c in range(width):
-            made[c] = bias[c]
-    for j in range(decoder_nd.shape[0]):
-        row = decoder_nd[j, lo:hi]
-        for e in range(starts[j], starts[j + 1]):
-            value, made = values_e[e], made_bw[rows_e[e]]
-            for c in range(width):
-                made[c] += value * row[c]
-    sums = np.zeros(width, np.float32)
-    for b in range(batch):
-        x, error, low, made = x_bd[b, lo:hi], error_bd[b, lo:hi], low_bd[b, lo:hi], made_bw[b]
+            made[c] = bias_d[left + c]
+        add_weighted(made, low_decoder_nw, codes.latents, codes.values, begin, begin + codes.sizes[b], np.float32(1))
+        x, error, low = x_bd[b, left : left + width], error_bd[b, left : left + width], low_bd[b, left : left + width]
         for c in range(width):
             error[c] = x[c] - made[c]
-        square = np.float32(0.0)
+        square = np.float32(0)
         for c in range(width):
             square += error[c] * error[c]
-            sums[c] += error[c]
+            sums_d[c] += error[c]
         for c in range(width):
             put(low, c, error[c])
         squares_b[b] = square
-    sums_d[lo:hi] = sums
 
 
 @jit()

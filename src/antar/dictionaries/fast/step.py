@@ -20,13 +20,14 @@ from antar.core.progress import say
 from antar.dictionaries.auxk import AuxK
 from antar.dictionaries.fast import batch_select, decode, select, update
 from antar.dictionaries.fast.auxk import DeadCodes, aux_gradients
+from antar.dictionaries.fast.decode import TextCodes
 from antar.dictionaries.fast.team import Team, spans
 from antar.dictionaries.fast.update import Adam, Aux, Entries
 from antar.dictionaries.weights import Weights
 
-# Latents that a thread takes at a time, texts in one matrix product, columns of one decode: sizes that fit the
-# caches.
-LATENTS, TEXTS, COLUMNS = 512, 256, 64
+# Latents that a thread takes at a time, texts of one matrix product, columns and texts of one decode: sizes that fit
+# the caches.
+LATENTS, TEXTS, COLUMNS, ROWS = 512, 256, 512, 64
 # What the bound on the gradient's norm is widened by: in bfloat16 a row's length is off by up to 2⁻⁸ of itself.
 SLACK = 1.02
 
@@ -85,7 +86,12 @@ class FusedStep:
         )
         self._weights = weights
         self.n, self.d = self.encoder.weights.shape
-        self._low_encoder_nd = torch.empty(self.n, self.d, dtype=torch.bfloat16) if low else weights.encoder_nd
+        # What encode and decode read: copies in bfloat16 that the update keeps current, or the weights themselves.
+        self._low_encoder_nd, self._low_decoder_qnw = weights.encoder_nd, weights.decoder_nd[None]
+        if low:
+            width = COLUMNS if self.d % COLUMNS == 0 else self.d
+            self._low_encoder_nd = torch.empty(self.n, self.d, dtype=torch.bfloat16)
+            self._low_decoder_qnw = torch.empty(self.d // width, self.n, width, dtype=torch.bfloat16)
         self._buffers: dict[int, _Buffers] = {}
         self._no_slots = np.full(self.n, -1, np.int64)
         self._nothing_stored = np.empty((2, 0, 0), np.float32)
@@ -95,6 +101,9 @@ class FusedStep:
         """Take the weights as they are now."""
         if self.low:
             self._low_encoder_nd.copy_(self._weights.encoder_nd)
+            blocks = self._weights.decoder_nd.split(self._low_decoder_qnw.shape[2], dim=1)
+            for copy, block in zip(self._low_decoder_qnw, blocks, strict=True):
+                copy.copy_(block)
 
     def step(self, x_bd: np.ndarray, aux: AuxK | None, adam: AdamNumbers) -> StepFacts:
         """One step on the batch x_bd: float32, normalised, contiguous."""
@@ -126,7 +135,7 @@ class FusedStep:
     def _encode(self, at: _Buffers, dead: DeadCodes | None, k_aux: int) -> np.ndarray:
         """Codes of the batch by latent, in `at.entries`; and the dead latents' in `dead`."""
         counts_cn = np.zeros((len(at.texts), self.n), np.int64)
-        bias_n, found = self.encoder_bias.weights, (at.indices_e, at.values_e)
+        bias_n, found = self.encoder_bias.weights, (at.codes.latents, at.codes.values)
 
         def texts(part: tuple[int, tuple[int, int]]) -> None:
             number, (first, last) = part
@@ -136,7 +145,7 @@ class FusedStep:
                 if self.by_batch:
                     batch_select.keys_of_rows(pre_bn, bias_n, at.keys_bn[lo:hi])
                 else:
-                    select.select_rows(pre_bn, bias_n, self.k, lo, *found, at.sizes_b, counts_cn[number])
+                    select.select_rows(pre_bn, bias_n, self.k, lo, *found, at.codes.sizes, counts_cn[number])
                 if dead is not None:
                     decode.dead_values(pre_bn, bias_n, dead.dead_m, dead.asleep_m, lo, dead.values_bm)
                     dead.choose(k_aux, lo, hi)
@@ -144,15 +153,15 @@ class FusedStep:
         numbered, entries = list(enumerate(at.texts)), at.entries
         self.team.run(texts, numbered)
         if self.by_batch:
-            wanted = self.k * len(at.sizes_b)
+            wanted = self.k * len(at.codes.sizes)
             batch_select.select_batch(
-                self.team, at.keys_bn, at.texts, wanted, at.begins_b, at.sizes_b, *found, counts_cn
+                self.team, at.keys_bn, at.texts, wanted, at.codes.begins, at.codes.sizes, *found, counts_cn
             )
         fired_n = counts_cn.sum(0)
         select.starts_by_latent(counts_cn, entries.starts)
         self.team.run(
             lambda p: select.fill_by_latent(
-                *found, at.begins_b, at.sizes_b, *p[1], counts_cn[p[0]], entries.rows, entries.values
+                *found, at.codes.begins, at.codes.sizes, *p[1], counts_cn[p[0]], entries.rows, entries.values
             ),
             numbered,
         )
@@ -160,17 +169,21 @@ class FusedStep:
 
     def _error(self, at: _Buffers, x_bd: np.ndarray) -> float:
         """The batch's error, into `at`; returns its sum of squares."""
-        bias_d, decoder_nd, low_bd = self.decoder_bias.weights, self.decoder.weights, _numbers(at.low_error_bd)
-        squares_cb = np.empty((len(at.columns), len(x_bd)), np.float32)
+        bias_d, out = self.decoder_bias.weights, (at.error_bd, _numbers(at.low_error_bd))
+        low_qnw = _numbers(self._low_decoder_qnw)
+        n_blocks, _, width = low_qnw.shape
+        parts = [(q, number) for q in range(n_blocks) for number in range(len(at.rows))]
+        squares_qb = np.empty((n_blocks, len(x_bd)), np.float32)
+        sums = np.empty((n_blocks, len(at.rows), width), np.float32)
 
-        def columns(part: tuple[int, tuple[int, int]]) -> None:
-            number, (lo, hi) = part
-            scratch = np.empty((len(x_bd), hi - lo), np.float32)
-            out = at.error_bd, low_bd, squares_cb[number], at.sums_d
-            decode.error_columns(x_bd, decoder_nd, bias_d, at.entries, lo, hi, scratch, *out)
+        def rows(part: tuple[int, int]) -> None:
+            q, number = part
+            sizes = squares_qb[q], sums[q, number]
+            decode.error_rows(q, *at.rows[number], x_bd, low_qnw[q], bias_d, at.codes, *out, *sizes)
 
-        self.team.run(columns, list(enumerate(at.columns)))
-        at.squares[1] = squares_cb.sum(0)
+        self.team.run(rows, parts)
+        at.sums_d = sums.sum(1).ravel()
+        at.squares[1] = squares_qb.sum(0)
         return float(at.squares[1].sum(dtype=np.float64))
 
     def _pulls(self, at: _Buffers, scale: np.float32) -> tuple[np.ndarray, float]:
@@ -216,12 +229,14 @@ class FusedStep:
         adam: AdamNumbers,
         bias_gradient_d: np.ndarray,
     ) -> None:
-        numbers, low_nd, (x_bd, error_bd) = adam.packed(), _numbers(self._low_encoder_nd), self._rows(at)
-        encoder, both = (self.encoder, self.encoder_bias, low_nd), (at.entries, aux, stored, factor)
+        numbers, (x_bd, error_bd), both = adam.packed(), self._rows(at), (at.entries, aux, stored, factor)
+        # Where encode and decode read the weights themselves there is nothing to copy.
+        copies = _numbers(self._low_encoder_nd), _numbers(self._low_decoder_qnw)
+        copy_nd, copy_qnw = copies if self.low else (copies[0][:0], copies[1][:0])
 
         def latents(span: tuple[int, int]) -> None:
-            update.update_encoder(*span, *encoder, x_bd, *both, numbers, adam.step)
-            update.update_decoder(*span, self.decoder, error_bd, *both, scale, numbers, adam.step)
+            update.update_encoder(*span, self.encoder, self.encoder_bias, copy_nd, x_bd, *both, numbers, adam.step)
+            update.update_decoder(*span, self.decoder, copy_qnw, error_bd, *both, scale, numbers, adam.step)
 
         self.team.run(latents, at.latents)
         update.adam_row(*self.decoder_bias, factor * bias_gradient_d, numbers, np.uint32(0))
@@ -269,11 +284,12 @@ class _Buffers:
         self.low_bd, self.low_error_bd = torch.empty(batch, d, dtype=kind), torch.empty(batch, d, dtype=kind)
         self.squares = np.empty((2, batch), np.float32)
         self.sums_d = np.empty(d, np.float32)
-        # Codes text after text: where a text's entries begin, how many they are, latent and value of each.
-        self.begins_b = np.arange(batch, dtype=np.int64) * k
-        self.sizes_b = np.empty(batch, np.int64)
-        self.indices_e = np.empty(batch * k, np.int32)
-        self.values_e = np.empty(batch * k, np.float32)
+        self.codes = TextCodes(
+            begins=np.arange(batch, dtype=np.int64) * k,
+            sizes=np.empty(batch, np.int64),
+            latents=np.empty(batch * k, np.int32),
+            values=np.empty(batch * k, np.float32),
+        )
         self.keys_bn = np.empty((batch, n) if owner.by_batch else (0, n), np.int32)
         self.entries = Entries(
             starts=np.empty(n + 1, np.int64),
@@ -286,7 +302,7 @@ class _Buffers:
         self.no_rows = np.empty((0, d), np.float32)
         self.texts = spans(batch, -(-batch // owner.team.size))
         self.latents = spans(n, LATENTS)
-        self.columns = spans(d, COLUMNS)
+        self.rows = spans(batch, ROWS)
 
 
 def _numbers(tensor: Tensor) -> np.ndarray:

@@ -191,7 +191,7 @@ def update_encoder(
     hi: Any,
     encoder: Any,
     bias: Any,
-    low_nd: Any,
+    copy_nd: Any,
     x_bd: Any,
     entries: Any,
     aux: Any,
@@ -200,19 +200,21 @@ def update_encoder(
     adam: Any,
     step: Any,
 ) -> None:
-    """Gradient and Adam for the encoder of the latents lo … hi − 1. encoder, bias: `Adam`; low_nd: the copy for the
-    next encode; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what clipping
-    leaves of a gradient; step: its number, for rounding at random."""
-    g = np.empty(low_nd.shape[1], np.float32)
+    """Gradient and Adam for the encoder of the latents lo … hi − 1. encoder, bias: `Adam`; copy_nd: what the next
+    encode reads, or none; stored: both gradients `[2, n, d]` if they were stored, else `[2, 0, 0]`; factor: what
+    clipping leaves of a gradient; step: its number, for rounding at random."""
+    g = np.empty(encoder.weights.shape[1], np.float32)
     for j in range(lo, hi):
         if stored.shape[1] > 0:
             scaled(g, stored[0, j], factor)
         else:
             encoder_gradient(j, x_bd, entries, aux, factor, g)
-        row, low = encoder.weights[j], low_nd[j]
+        row = encoder.weights[j]
         adam_row(row, encoder.first[j], encoder.second[j], g, adam, row_key(step, 2 * j))
-        for c in range(g.shape[0]):
-            put(low, c, row[c])
+        if copy_nd.shape[0] > 0:
+            low = copy_nd[j]
+            for c in range(g.shape[0]):
+                put(low, c, row[c])
     g = np.empty(hi - lo, np.float32)
     scaled(g, entries.bias[lo:hi], factor)
     adam_row(bias.weights[lo:hi], bias.first[lo:hi], bias.second[lo:hi], g, adam, np.uint32(0))
@@ -223,6 +225,7 @@ def update_decoder(
     lo: Any,
     hi: Any,
     decoder: Any,
+    copy_qnw: Any,
     error_bd: Any,
     entries: Any,
     aux: Any,
@@ -232,7 +235,8 @@ def update_decoder(
     adam: Any,
     step: Any,
 ) -> None:
-    """The same for the decoder, whose rows are brought back to unit length. scale: −2 / (batch · d). A pass of its
+    """The same for the decoder, whose rows are brought back to unit length; copy_qnw: what the next
+    decode reads, in blocks of columns, or none. scale: −2 / (batch · d). A pass of its
     own: three streams of memory at a time are read faster than six."""
     g = np.empty(decoder.weights.shape[1], np.float32)
     for j in range(lo, hi):
@@ -243,7 +247,12 @@ def update_decoder(
             decoder_gradient(j, row, error_bd, entries, aux, factor, scale, g)
         adam_row(row, decoder.first[j], decoder.second[j], g, adam, row_key(step, 2 * j + 1))
         length = np.float32(1) / max(np.sqrt(dot(row, row)), np.float32(1e-30))
-        scaled(row, row, length)
+        for c in range(g.shape[0]):
+            row[c] *= length
+        for q in range(copy_qnw.shape[0]):
+            low, part = copy_qnw[q, j], row[q * copy_qnw.shape[2] : (q + 1) * copy_qnw.shape[2]]
+            for c in range(part.shape[0]):
+                put(low, c, part[c])
 
 
 @jit(fastmath=REASSOCIATE)
