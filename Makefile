@@ -6,7 +6,7 @@ PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop lint format notebook peers bench-train bench-recovery clean
+.PHONY: help setup demo smollm2 test test-interop lint format notebook peers bench-train bench-recovery bench-examples bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -45,7 +45,7 @@ test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing SAELens beside antar, in $(INTEROP)"
 	$(BIN)/python -m venv $(INTEROP)
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'sae-lens>=6' pytest
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'sae-lens==6.54.12' pytest
 	@touch $@
 
 test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
@@ -79,6 +79,12 @@ bench-train: $(VENV)/.run $(PEERS)/.done   ## samples/s and quality of training 
 
 bench-recovery: $(VENV)/.run $(PEERS)/.done   ## planted directions found by antar and four peers in equal samples
 	$(BIN)/python -m benchmarks.recovery
+
+bench-examples: $(VENV)/.run   ## the top texts of every latent, beside other ways to find them
+	$(BIN)/python -m benchmarks.top_examples
+
+bench-gpu: $(VENV)/.run        ## the nine dictionaries of the study as one stack, on a CUDA device
+	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
 	rm -rf $(VENV) $(INTEROP) $(PEERS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info

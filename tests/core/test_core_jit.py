@@ -15,7 +15,7 @@ from antar.core.errors import AntarWarning
 KERNELS = """
 from antar.core.jit import REASSOCIATE, jit
 
-@jit(inline=True)
+@jit()
 def larger(a, b):
     return a if a > b else b
 
@@ -70,6 +70,18 @@ def test_kernels_are_compiled_once_and_then_read_from_the_cache(kernels: Path) -
     first, again = (python(USE, kernels).stdout.split() for _ in range(2))
     assert first[0] == "0" and again[0] == "1"
     assert Path(again[1]) == kernels / "__pycache__"
+
+
+def test_an_edit_of_a_helper_in_another_file_compiles_its_kernels_again(kernels: Path) -> None:
+    """Numba's own key is the kernel's file; a stale kernel would go on with the old helper."""
+    (kernels / "caller.py").write_text(
+        "from antar.core.jit import jit\nfrom helper import more\n\n@jit()\ndef twice(x):\n    return more(x) + more(x)\n"
+    )
+    helper, found = kernels / "helper.py", []
+    for step in (1, 2):
+        helper.write_text(f"from antar.core.jit import jit\n\n@jit()\ndef more(x):\n    return x + {step}\n")
+        found.append(python("import caller; print(caller.twice(10))", kernels).stdout.strip())
+    assert found == ["22", "24"]
 
 
 def test_a_folder_that_cannot_be_written_sends_the_cache_to_the_user_or_nowhere(kernels: Path) -> None:

@@ -210,6 +210,13 @@ def test_training_stops_by_held_out_fvu_with_patience() -> None:
         assert ratio.min() == pytest.approx(ratio.max())
 
 
+def count(tracker: DeadTracker, indices_bk: torch.Tensor, values_bk: torch.Tensor) -> None:
+    """What a step tells the tracker, from the codes of its batch."""
+    fired_n = torch.zeros_like(tracker.fired_window_n)
+    fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
+    tracker.count(fired_n, len(indices_bk))
+
+
 def test_the_dead_window_may_be_longer_than_an_epoch() -> None:
     whole = DeadTracker(small(n_latents=4, k=1), 3, torch.device("cpu"))
     assert (whole.window_steps, small().dead_window_epochs) == (3, 1)
@@ -217,7 +224,7 @@ def test_the_dead_window_may_be_longer_than_an_epoch() -> None:
     assert tracker.window_steps == 5  # a window that ends within a step takes it in
     for step, latent in enumerate([0, 0, 0, 1, 0], start=1):
         assert tracker.aux is None
-        tracker.count(torch.tensor([[latent]]), torch.ones(1, 1))
+        count(tracker, torch.tensor([[latent]]), torch.ones(1, 1))
         tracker.end_of_step(step)
     assert tracker.dead_now().tolist() == [2, 3]  # latent 1 fired outside the first epoch, within the window
 

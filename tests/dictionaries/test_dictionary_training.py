@@ -218,19 +218,38 @@ def test_the_dead_window_ends_on_small_data_and_auxk_then_has_latents_to_work_on
     assert (moved[dead] > 10 * cfg.lr * cfg.weight_decay).sum() > len(dead) // 2
 
 
+def count(tracker: DeadTracker, indices_bk: torch.Tensor, values_bk: torch.Tensor) -> None:
+    """What a step tells the tracker, from the codes of its batch."""
+    fired_n = torch.zeros_like(tracker.fired_window_n)
+    fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
+    tracker.count(fired_n, len(indices_bk))
+
+
+def test_a_checkpoint_within_a_window_remembers_who_woke_up() -> None:
+    cfg, device = small(n_latents=6, k=2, dead_window_epochs=2), torch.device("cpu")
+    tracker, restored = DeadTracker(cfg, 2, device), DeadTracker(cfg, 2, device)
+    for step in range(1, 5):
+        count(tracker, torch.tensor([[0, 1]]), torch.ones(1, 2))
+        tracker.end_of_step(step)
+    count(tracker, torch.tensor([[0, 4]]), torch.ones(1, 2))
+    restored.restore(tracker.dead_n, tracker.fired_window_n, tracker.rows_in_window)
+    assert tracker.dead_now().tolist() == restored.dead_now().tolist() == [2, 3, 5]
+    assert restored.aux is not None and restored.aux.asleep_m.tolist() == [True, True, False, True]
+
+
 def test_epoch_rule_counts_whole_epochs_and_lets_a_latent_wake_at_once() -> None:
     tracker = DeadTracker(small(n_latents=6, k=2), 3, torch.device("cpu"))
     ones = torch.ones(1, 2)
     for step, latents in enumerate([[0, 1], [0, 2], [0, 1]], start=1):
         assert tracker.aux is None
-        tracker.count(torch.tensor([latents]), ones)
+        count(tracker, torch.tensor([latents]), ones)
         tracker.end_of_step(step)
     assert tracker.aux is not None and tracker.aux.dead_m.tolist() == [3, 4, 5]
     assert tracker.live_share_of_epoch() == pytest.approx(0.5)
-    tracker.count(torch.tensor([[4, 5]]), torch.tensor([[1.0, 0.0]]))  # a value of 0 is no firing
+    count(tracker, torch.tensor([[4, 5]]), torch.tensor([[1.0, 0.0]]))  # a value of 0 is no firing
     assert tracker.aux.asleep_m.tolist() == [True, False, True] and tracker.dead_now().tolist() == [3, 5]
     tracker.end_of_step(4)
-    tracker.count(torch.tensor([[0, 1]]), ones)
+    count(tracker, torch.tensor([[0, 1]]), ones)
     assert tracker.dead_now().tolist() == [3, 5]  # still awake
     tracker.end_of_step(5)
     tracker.end_of_step(6)
@@ -243,7 +262,7 @@ def test_published_rule_calls_dead_what_fires_below_its_share_of_the_window() ->
     # 50 texts, 5 needed: latent 0 fires 41 times, 1 five times, 2 four times, 3 never.
     latents = torch.tensor([0] * 41 + [1] * 5 + [2] * 4).reshape(5, 10, 1)
     for step, indices in enumerate(latents, start=1):
-        tracker.count(indices, torch.ones(10, 1))
+        count(tracker, indices, torch.ones(10, 1))
         tracker.end_of_step(step)
     assert tracker.dead_now().tolist() == [2, 3]
     tracker.pardon()

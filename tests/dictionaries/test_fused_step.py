@@ -300,6 +300,24 @@ def test_a_nan_in_the_weights_is_not_hidden() -> None:
         assert np.isnan(case.fused(adam(), low=low)[3])
 
 
+def test_a_gradient_that_is_not_finite_reaches_every_row_as_torch_clips_it() -> None:
+    case = Case(SMALL)
+    case.weights.decoder_bias_d[0] = float("nan")
+    weights = case.fused(adam(1.0))[0]
+    assert torch.isnan(weights.decoder_nd).all()
+
+
+def test_a_team_leaves_the_threads_of_later_threads_alone() -> None:
+    before, found = torch.get_num_threads(), []
+    team = Team(2)
+    thread = threading.Thread(target=lambda: found.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert team.run(lambda _: torch.get_num_threads(), range(4)) == [1] * 4
+    team.close()
+    assert torch.get_num_threads() == before and found == [before]
+
+
 def test_same_bits_again_and_with_another_training_beside_it() -> None:
     alone = Case(LARGE, dead=20).fused(adam(1e-3), low=True)
     results = {}

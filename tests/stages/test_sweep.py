@@ -15,7 +15,7 @@ import yaml
 from antar import tables
 from antar.core.errors import UserError
 from antar.core.manifest import read_manifest
-from antar.dictionaries import load_dictionary
+from antar.dictionaries import load_dictionary, preset
 from antar.dictionaries.sweep import PUBLISHED, published_of, variant_config
 from antar.stages import sweep, train
 from antar.study import parse_study
@@ -157,6 +157,13 @@ def test_a_variant_that_cannot_be_is_one_line_that_names_it(variants, told):
     with pytest.raises(UserError, match=told) as error:
         parse_study(yaml.safe_load(STUDY) | {"sweep": {"variants": variants}}, "stored")
     assert "\n" not in str(error.value)
+
+
+def test_a_variant_with_another_optimiser_takes_that_ones_decay():
+    assert variant_config(preset("antar"), {"optimiser": "adam"}).weight_decay == 0
+    adam = preset("antar", optimiser="adam")
+    assert variant_config(adam, {"optimiser": "adamw"}).weight_decay == preset("antar").weight_decay
+    assert variant_config(adam, {"k": 4}).weight_decay == 0
 
 
 def test_a_variant_that_the_study_lacks_is_one_line(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from antar.core.errors import UserError
 from antar.core.manifest import Fingerprint, read_manifest, write_manifest
 from antar.dictionaries import load_dictionary, preset
 from antar.dictionaries.stacked.state import StackState
@@ -167,3 +168,16 @@ def test_the_device_decides_unless_the_study_does(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert device() == "cuda" and device(device="cpu") is None and device(stacked="never") is None
     assert device(device="cpu", stacked="always") == "cpu"
+    assert device(moments="bf16") is None and device(path="fused") is None
+    for fields in ({"moments": "bf16"}, {"path": "fused"}):
+        with pytest.raises(UserError, match=r"stacked: always needs fp32 moments and path auto or torch"):
+            device(stacked="always", **fields)
+
+
+def test_a_stage_with_nothing_to_stack_asks_no_device_for_room(
+    activations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = context(activations, tmp_path / "run", stacked="always")
+    train.make(made)
+    monkeypatch.setattr(stacks, "largest_stack", lambda *_: pytest.fail("nothing is stale"))
+    train.make(made)

@@ -7,8 +7,8 @@ compare with.
 
 Rules for a module of kernels:
 - it is imported lazily (`if have_numba(): from antar.x.kernels import f`), since `jit` imports Numba to decorate;
-- helpers that a kernel calls are decorated with `jit` too and live in the same file: Numba's cache on disk looks at
-  that one file alone, so an edit of a helper elsewhere would leave a stale kernel behind;
+- helpers that a kernel calls are decorated with `jit` too and live in the same folder: Numba's cache on disk looks at
+  the kernel's own file alone, so `jit` adds the sources of its folder to the key;
 - it takes arrays and scalars and writes into arrays that the caller allocated, so that the caller alone decides on
   memory; at most it returns a scalar. No kernel holds the interpreter's lock, so threads of one process run kernels
   side by side.
@@ -16,11 +16,13 @@ Rules for a module of kernels:
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import warnings
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 from antar.core.errors import AntarWarning
@@ -51,11 +53,10 @@ def have_numba() -> bool:
     return not numba.config.DISABLE_JIT
 
 
-def jit(*, fastmath: bool | frozenset[str] = False, inline: bool = False) -> Callable[[F], F]:
+def jit(*, fastmath: bool | frozenset[str] = False) -> Callable[[F], F]:
     """Decorator: compile a kernel with antar's flags, without the interpreter's lock, cached on disk.
 
     fastmath: False, or `REASSOCIATE` where the order of a sum may change
-    inline: paste the function into the kernels that call it, before their types are known; for small helpers
 
     The cache lies beside the module (`__pycache__`), or where that is not writable in the user's cache folder, or in
     `NUMBA_CACHE_DIR` where it is set. Where none can be written the kernel is compiled anew in each process. Division
@@ -68,13 +69,28 @@ def jit(*, fastmath: bool | frozenset[str] = False, inline: bool = False) -> Cal
         "error_model": "numpy",
         "boundscheck": False,
         "fastmath": set(fastmath) if isinstance(fastmath, frozenset) else fastmath,
-        "inline": "always" if inline else "never",
     }
 
     def decorate(function: F) -> F:
         try:
-            return numba.njit(cache=True, **flags)(function)
+            return _keyed_by_folder(numba.njit(cache=True, **flags)(function), function)
         except RuntimeError:  # no place for the cache: what Numba raises where neither folder can be written
             return numba.njit(cache=False, **flags)(function)
 
     return decorate
+
+
+def _keyed_by_folder(kernel: Any, function: Callable[..., Any]) -> Any:
+    """The kernel, whose place in Numba's cache now depends on every source file beside its own, for its helpers'."""
+    salt = _folder_digest(Path(function.__code__.co_filename).parent)
+    own_key = kernel._cache._index_key
+    kernel._cache._index_key = lambda signature, codegen: (*own_key(signature, codegen), salt)
+    return kernel
+
+
+@cache
+def _folder_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()

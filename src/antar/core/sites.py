@@ -87,7 +87,7 @@ class DictionaryId:
         return DictionaryId(self.trained_on, self.layer, self.kind)
 
     @property
-    def is_stacked(self) -> bool:
+    def is_joint_rows(self) -> bool:
         """Trained on both sides' rows, base's before chat's: it has codes on each side and none on `joint`."""
         return self.trained_on == "joint" and self.kind != "crosscoder"
 

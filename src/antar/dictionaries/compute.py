@@ -2,7 +2,9 @@
 
 A step has two dense products, the pre-activations and the pull on the codes, and they are most of its arithmetic. In
 bf16 they take weights and inputs rounded to 8 bits of significand, whose products the hardware sums in fp32; what
-they give is rounded once more. Everything else stays fp32: the master weights, the sums over what fired, AuxK, Adam.
+they give is rounded once more. In torch's step everything else stays fp32: the sums over what fired, AuxK, Adam. The
+compiled step (`fast/`) also reads centred texts, errors and AuxK's operands in bf16, and sums in fp32. Master weights
+are fp32 everywhere.
 """
 
 from __future__ import annotations

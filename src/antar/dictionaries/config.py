@@ -137,11 +137,13 @@ class DictionaryConfig(Config):
     """The step that trains: compiled kernels for the CPU (`fused`) or tuned torch (`torch`). `auto` takes the
     fastest that this machine has."""
     compute: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of a step's dense products; weights, sums and optimiser are fp32 either way. `auto` takes bf16 where
-    the hardware has it and the dictionary is large enough (2²⁰ weights a matrix) to gain by it."""
+    """Precision of what a step multiplies; weights and optimiser are fp32 either way, and sums are made in fp32. The
+    torch step rounds the operands of its two dense products, the fused and stacked ones those of AuxK and of the
+    gradients too. `auto` takes bf16 where the hardware has it and the dictionary is large enough (2²⁰ weights a
+    matrix) to gain by it."""
     stacked: Literal["auto", "always", "never"] = "auto"
-    """Train a study's dictionaries at once, as one stack of matrices: `auto` on a CUDA device. To rounding the
-    result is the same."""
+    """Train a study's dictionaries at once, as one stack of matrices: `auto` on a CUDA device. In one
+    precision the result is the same to rounding."""
     threads: int | None = Field(None, ge=1)
     """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
 

@@ -7,10 +7,12 @@ waits for the device.
 from __future__ import annotations
 
 import math
+import warnings
 
 import torch
 from torch import Tensor
 
+from antar.core.errors import AntarWarning
 from antar.dictionaries.auxk import AuxK
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.weights import Weights, draw_decoder_rows
@@ -45,27 +47,25 @@ class DeadTracker:
         )
 
     def restore(self, dead_n: Tensor, fired_window_n: Tensor, rows_in_window: int) -> None:
-        """Take up the counts of a checkpoint; those who woke up are left out of `dead_n` already."""
+        """Take up the counts of a checkpoint. Under the `epoch` rule the counts say who has woken up since."""
         self.fired_window_n.copy_(fired_window_n)
         self.rows_in_window = rows_in_window
         self._call_dead(dead_n)
+        self._wake()
 
     @property
     def aux(self) -> AuxK | None:
         """Who takes part in AuxK during the next step; None when nobody is dead."""
         return self._aux if len(self._aux.dead_m) else None
 
-    def count(self, indices_bk: Tensor, values_bk: Tensor) -> None:
-        """Count one step's firings, without a host sync."""
-        fired_n = torch.zeros_like(self.fired_window_n)
-        fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
-        self.count_fired(fired_n, len(indices_bk))
-
-    def count_fired(self, fired_n: Tensor, rows: int) -> None:
-        """The same from the number of texts, of `rows`, that fired each latent."""
+    def count(self, fired_n: Tensor, rows: int) -> None:
+        """Count one step: how many of its `rows` texts fired each latent. Without a host sync."""
         self.fired_window_n += fired_n
         self.fired_epoch_n += fired_n
         self.rows_in_window += rows
+        self._wake()
+
+    def _wake(self) -> None:
         if self._cfg.dead_rule == "epoch" and len(self._aux.dead_m):
             torch.eq(self.fired_window_n[self._aux.dead_m], 0, out=self._aux.asleep_m)
 
@@ -93,6 +93,18 @@ class DeadTracker:
         share = float((self.fired_epoch_n > 0).float().mean())
         self.fired_epoch_n.zero_()
         return share
+
+
+def warn_of_a_long_window(cfg: DictionaryConfig, window_steps: int, planned: int) -> None:
+    """Say so where a training ends before its first window does."""
+    if window_steps > planned:
+        field = "dead_window_epochs" if cfg.dead_rule == "epoch" else "dead_window_steps"
+        warnings.warn(
+            f"the dead window of {window_steps} steps is longer than the whole training ({planned} steps), so no "
+            f"latent is ever called dead; lower {field}, or use dead_rule: epoch",
+            AntarWarning,
+            stacklevel=3,
+        )
 
 
 def reset_rows_(

@@ -67,6 +67,8 @@ class SweepConfig(Config):
 def variant_config(study: DictionaryConfig, overrides: Mapping[str, Any]) -> DictionaryConfig:
     """The study's dictionaries with `overrides`. Raises ValueError, in one line, for what cannot be."""
     own = {} if "preset" in overrides else study.model_dump()
+    if "optimiser" in overrides:
+        own.pop("weight_decay", None)  # each optimiser has its own, unless the variant says
     try:
         return DictionaryConfig.model_validate({**own, **overrides})
     except ValidationError as error:

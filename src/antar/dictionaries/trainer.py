@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-import warnings
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from antar.core.errors import AntarWarning, UserError
+from antar.core.errors import UserError
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import torch_rng
@@ -33,7 +32,7 @@ from antar.dictionaries.checkpoint import Checkpoint, bits_of, read_checkpoint, 
 from antar.dictionaries.compute import Precision, StepPath, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
-from antar.dictionaries.dead import DeadTracker, reset_rows_
+from antar.dictionaries.dead import DeadTracker, reset_rows_, warn_of_a_long_window
 from antar.dictionaries.kinds import LEARNERS, Learner, learner_of
 from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.redraw import residual_rows
@@ -142,17 +141,7 @@ class Training:
         self._errors = torch.zeros((), dtype=torch.float64, device=self.device)
         self._steps_summed = 0
         self.live_share = 0.0
-        self._warn_of_a_long_window()
-
-    def _warn_of_a_long_window(self) -> None:
-        if self.dead.window_steps > self.planned:
-            field = "dead_window_epochs" if self.cfg.dead_rule == "epoch" else "dead_window_steps"
-            warnings.warn(
-                f"the dead window of {self.dead.window_steps} steps is longer than the whole training "
-                f"({self.planned} steps), so no latent is ever called dead; lower {field}, or use dead_rule: epoch",
-                AntarWarning,
-                stacklevel=2,
-            )
+        warn_of_a_long_window(cfg, self.dead.window_steps, self.planned)
 
     @property
     def finished(self) -> bool:
@@ -178,7 +167,7 @@ class Training:
         fired = self.stepper.step(x_bd, self.dead.aux, self.at.step, lr)
         self._errors += fired.mse
         self._steps_summed += 1
-        self.dead.count_fired(fired.fired_n, len(x_bd))
+        self.dead.count(fired.fired_n, len(x_bd))
 
     @torch.no_grad()
     def reset(self) -> None:

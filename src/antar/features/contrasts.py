@@ -69,6 +69,8 @@ def require_defined(contrast: str, dictionary: DictionaryId, sides: set[str]) ->
     if contrast not in CONTRASTS:
         raise UserError(f"contrast: expected one of {', '.join(CONTRASTS)}, found {contrast!r}")
     why = "one trained on differences" if dictionary.trained_on.startswith("delta") else f"codes of {sorted(sides)}"
+    if dictionary.kind == "crosscoder":
+        why = "a crosscoder's joint codes (its latent_scaling.parquet says how much of each latent is on each side)"
     instead = "culture (which there is the interaction)" if contrast == "interaction" else "culture"
     raise UserError(
         f"{contrast} on {dictionary}: expected a dictionary with codes of base and chat, found {why}; "

@@ -93,16 +93,22 @@ def _dictionaries(study: Mapping[str, Any]) -> str:
     return (
         f"At each layer dictionaries were trained on {listing(pick(cfg, 'sides') or ['base', 'chat', 'delta'])} "
         f"({listing(kinds)}): {said(pick(cfg, 'n_latents'))} latents of which "
-        f"{said(pick(cfg, 'k'))} may fire on a text, preset {said(pick(cfg, 'preset'))}, AdamW at "
-        f"{said(pick(cfg, 'lr'))} with weight decay {said(pick(cfg, 'weight_decay'))}, batches of "
+        f"{said(pick(cfg, 'k'))} may fire on a text, preset {said(pick(cfg, 'preset'))}, "
+        f"{_OPTIMISERS[pick(cfg, 'optimiser') or 'adamw']} at {said(pick(cfg, 'lr'))} with weight decay "
+        f"{said(pick(cfg, 'weight_decay'))}, batches of "
         f"{said(pick(cfg, 'batch'))}, at most {said(pick(cfg, 'max_epochs'))} epochs, AuxK × "
         f"{said(pick(cfg, 'auxk_coefficient'))} with {said(pick(cfg, 'k_aux'))} dead latents. Trained on "
-        f"{_texts_of(pick(cfg, 'train_on'))}, stopped by {_texts_of(pick(cfg, 'validate_on'))}. Inputs are "
-        "centred and scaled on the training split, and both are folded back, so that codes are in activation "
-        "units."
+        f"{_texts_of(pick(cfg, 'train_on'))}, stopped by {_texts_of(pick(cfg, 'validate_on'))}. "
+        + (
+            "Inputs are as they were read."
+            if pick(cfg, "normalise") is False
+            else "Inputs are centred and scaled on the training split, and both are folded back, so that codes are "
+            "in activation units."
+        )
     )
 
 
+_OPTIMISERS = {"adam": "Adam", "adamw": "AdamW"}
 _KINDS = {
     "topk": "TopK",
     "batchtopk": "BatchTopK, whose k is an average over a batch",

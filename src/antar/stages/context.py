@@ -139,7 +139,7 @@ class Context:
         for dictionary in self.dictionary_ids():
             if dictionary.is_replica:
                 continue
-            if dictionary.trained_on == "base" or dictionary.is_stacked:
+            if dictionary.trained_on == "base" or dictionary.is_joint_rows:
                 sets += [(dictionary, side) for side in self.models() if not (dictionary.is_baseline and ":" in side)]
             else:
                 sets.append((dictionary, dictionary.trained_on))
@@ -155,7 +155,7 @@ class Context:
     def own_codes(self, dictionary: DictionaryId) -> SparseCodes:
         """One code a text: at the side that the dictionary was trained on. Of one that was trained on both sides'
         rows, the stronger of its base and chat codes, so that a latent that fires on either counts."""
-        if not dictionary.is_stacked:
+        if not dictionary.is_joint_rows:
             return self.codes(dictionary, dictionary.trained_on)
         return self.codes(dictionary, "base").maximum(self.codes(dictionary, "chat"))
 

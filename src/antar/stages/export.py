@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from antar.core.errors import UserError
+from antar.core.progress import say
 from antar.core.sites import DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
 from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
@@ -34,6 +35,7 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
 def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
     ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
     written: list[Path] = []
+    left_out: list[str] = []
     for one in ids:
         found = run.dictionary(one)
         # A crosscoder takes two checkpoints' activations side by side, for which SAELens has no format.
@@ -43,6 +45,10 @@ def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
             written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
         elif dictionary is not None:
             raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
+        else:
+            left_out.append(str(one))
+    if left_out:
+        say(f"  left out, SAELens has no format for a crosscoder: {', '.join(left_out)}")
     return len(written)
 
 

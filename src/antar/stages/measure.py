@@ -209,7 +209,7 @@ class _Shapes:
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
         if not replicas_of or cfg.seeds + cfg.folds == 0:
             return
-        rows = both_sides(train_rows, context.n_texts()) if one.is_stacked else train_rows
+        rows = both_sides(train_rows, context.n_texts()) if one.is_joint_rows else train_rows
         train_nd = read_rows_of(context, one)[rows]
         replicas = [load_dictionary(context.folder / "dictionaries" / other.folder) for other in replicas_of]
         measured = measure_stability(

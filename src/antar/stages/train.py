@@ -36,7 +36,8 @@ JITTER = 1e-6
 
 SCALING_FILE = "latent_scaling.parquet"
 
-# Which dictionaries there are does not change any one dictionary; where it is trained, its last bits only.
+# Which dictionaries there are does not change any one dictionary. Where it is trained changes the rounding, as far as
+# the precision that `compute` names or `auto` comes to there; a run that moves to another machine is not made anew.
 _NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device", "stacked")
 
 
@@ -75,7 +76,8 @@ def make(context: Context) -> None:
     stacks: Stacks | None = None
     if device is not None:
         stale = [one for one in ids if one.kind is None and not artifact_of(context, one).state().fresh]
-        stacks = Stacks(_jobs(context, texts, stale), context.study.dictionaries, device, checkpoints)
+        if stale:
+            stacks = Stacks(_jobs(context, texts, stale), context.study.dictionaries, device, checkpoints)
     for number, dictionary in enumerate(ids, 1):
         artifact = artifact_of(context, dictionary)
 
@@ -105,15 +107,15 @@ def _jobs(
 ) -> dict[DictionaryId, StackedJob]:
     """What each dictionary trains on. Those that read the same rows share their array."""
     study = context.study
-    acts = {(one.site, one.is_stacked): read_rows_of(context, one) for one in dictionaries}
+    acts = {(one.site, one.is_joint_rows): read_rows_of(context, one) for one in dictionaries}
     floors = {site: _jitter(context, site) for site, _ in acts}
     jobs: dict[DictionaryId, StackedJob] = {}
     for one in dictionaries:
         train, val = training_rows(texts, study.dictionaries, one.fold, study.seed)
-        if one.is_stacked:
+        if one.is_joint_rows:
             train, val = both_sides(train, texts.height), both_sides(val, texts.height)
         seed = derive_seed(study.seed, "dictionary", str(one))
-        jobs[one] = StackedJob(str(one), acts[one.site, one.is_stacked], train, val, seed, floors[one.site])
+        jobs[one] = StackedJob(str(one), acts[one.site, one.is_joint_rows], train, val, seed, floors[one.site])
     return jobs
 
 
@@ -143,7 +145,7 @@ def _write(
     folder = artifact.folder
     # Of a dictionary of both sides' rows the base half says which texts it was trained on.
     parts = evaluation_parts(texts, job.train_rows[job.train_rows < texts.height])
-    if dictionary.is_stacked:
+    if dictionary.is_joint_rows:
         parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
@@ -172,7 +174,7 @@ def read_rows_of(context: Context, dictionary: DictionaryId) -> np.ndarray:
     """The rows that a dictionary reads: one a text, or of a dictionary of both sides' rows `[2 n_texts, d_model]`,
     base's before chat's."""
     joined_nd = read_site(context.folder, dictionary.site)
-    if not dictionary.is_stacked:
+    if not dictionary.is_joint_rows:
         return joined_nd
     half = joined_nd.shape[1] // 2
     return np.concatenate([joined_nd[:, :half], joined_nd[:, half:]])

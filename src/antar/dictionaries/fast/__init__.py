@@ -1,6 +1,6 @@
 """The fast training step on a CPU: compiled kernels (Numba, the extra `[fast]`) for what torch has no sparse form of.
 
-It computes what the torch step in `trainer.py` does, and the tests hold both against one naive twin in fp64. `step`
+It computes what torch's step (`steps.InTorch`) does, and the tests hold both against one naive twin in fp64. `step`
 puts the pieces together: `select` (the k largest, and the codes by latent), `decode` (the error), `update`
 (gradients, Adam, unit rows), `auxk` (dead latents), `bits` (bfloat16), `team` (threads). Import it only where Numba
 is there."""

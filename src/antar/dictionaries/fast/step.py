@@ -209,7 +209,8 @@ class FusedStep:
             lambda s: update.store_gradients(*s, decoder_nd, *rows, at.entries, aux, scale, stored), at.latents
         )
         norm = math.sqrt(math.fsum(squares) + biases)
-        return np.float32(min(1.0, clip / (norm + 1e-6))), stored  # as torch.nn.utils.clip_grad_norm_ has it
+        # As torch.nn.utils.clip_grad_norm_ has it; a NaN stays one.
+        return np.minimum(np.float32(1), np.float32(clip / (norm + 1e-6))), stored
 
     def _rows(self, at: _Buffers) -> tuple[np.ndarray, np.ndarray]:
         """Centred texts and errors in the kernels' precision."""
@@ -262,6 +263,14 @@ def warm_up(low: bool, by_batch: bool, low_moments: bool) -> None:
     patience = threading.Timer(1.5, say, ["  compiling the training kernels (once on this machine, some seconds)"])
     patience.daemon = True
     patience.start()
+    try:
+        _compile(low, by_batch, low_moments)
+    finally:
+        patience.cancel()
+
+
+def _compile(low: bool, by_batch: bool, low_moments: bool) -> None:
+    """One step of a tiny dictionary that clips and has dead latents, so that every kernel runs."""
     generator = torch.Generator().manual_seed(0)
     x_bd = torch.randn(2, 8, generator=generator).numpy()
     rows_nd = torch.eye(8)
@@ -270,7 +279,6 @@ def warm_up(low: bool, by_batch: bool, low_moments: bool) -> None:
     step = FusedStep(weights, zero_moments(weights, low_moments), 4, 1, low, by_batch)
     step.step(x_bd, aux, AdamNumbers(1, 1e-3, 0.9, 0.999, 1e-8, 0.0, clip=1e-6))
     step.close()
-    patience.cancel()
 
 
 class _Buffers:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import TypeVar
 
 import torch
@@ -22,7 +23,12 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        default = torch.get_num_threads()
         self._pool = ThreadPoolExecutor(size, "antar-step", initializer=torch.set_num_threads, initargs=(1,))
+        gate = Barrier(size)
+        self.run(lambda _: gate.wait(), range(size))
+        # What a thread sets becomes what later threads of the process start with: put that back.
+        torch.set_num_threads(default)
 
     def run(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
         """`work` on every item, in any order; results in the order of the items. The first error is raised."""

@@ -8,7 +8,6 @@ stopped leaves the stack with its best weights.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,7 +16,6 @@ from pathlib import Path
 
 import torch
 
-from antar.core.errors import AntarWarning
 from antar.core.hashing import code_version, sha256_json
 from antar.core.progress import progress, say
 from antar.core.seeds import torch_rng
@@ -26,7 +24,7 @@ from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_che
 from antar.dictionaries.compute import precision_of
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling, epoch_batches, steps_per_epoch
-from antar.dictionaries.dead import DeadTracker, reset_rows_
+from antar.dictionaries.dead import DeadTracker, reset_rows_, warn_of_a_long_window
 from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import warmup_steps
@@ -60,7 +58,8 @@ def train_stacked(
 
     Each is what `train_dictionary` gives for its rows and seed, up to rounding; a job without variance gets its
     constant dictionary. With a `checkpoint` folder a killed training goes on from its last checkpoint, to the same
-    bits, also where some of its jobs are no longer wanted; the caller removes it. Raises UserError as
+    bits; where some of its jobs are no longer wanted the others go on, to rounding, since the size of a stack may
+    change the last bits of its products; the caller removes it. Raises UserError as
     `train_dictionary` does, naming the job.
     """
     scalings = fit_scalings(jobs, cfg)
@@ -123,7 +122,7 @@ class StackedTraining:
         zeros = start.map(torch.zeros_like)
         parts = {"weights": start, "best": start.clone(), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
         self.stack: StackState | None = self._stack(parts, range(len(jobs)))
-        self._warn_of_a_long_window()
+        warn_of_a_long_window(cfg, self.window_steps, self.planned)
 
     def _stack(self, parts: dict[str, Weights], positions: Sequence[int]) -> StackState:
         return StackState(parts, positions, self.rows, self.cfg, self.steps_per_epoch, self.tools)
@@ -131,16 +130,6 @@ class StackedTraining:
     def _variance(self, position: int) -> float:
         x_nd = torch.cat(self.rows.validation(position, VALIDATION_CHUNK)).double()
         return float((x_nd - x_nd.mean(0)).square().mean())
-
-    def _warn_of_a_long_window(self) -> None:
-        if self.window_steps > self.planned:
-            field = "dead_window_epochs" if self.cfg.dead_rule == "epoch" else "dead_window_steps"
-            warnings.warn(
-                f"the dead window of {self.window_steps} steps is longer than the whole training "
-                f"({self.planned} steps), so no latent is ever called dead; lower {field}, or use dead_rule: epoch",
-                AntarWarning,
-                stacklevel=2,
-            )
 
     # -- an epoch -----------------------------------------------------------------------------------------------
 
