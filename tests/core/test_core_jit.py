@@ -74,12 +74,12 @@ def test_kernels_are_compiled_once_and_then_read_from_the_cache(kernels: Path) -
 
 def test_an_edit_of_a_helper_in_another_file_compiles_its_kernels_again(kernels: Path) -> None:
     """Numba's own key is the kernel's file; a stale kernel would go on with the old helper."""
-    (kernels / "caller.py").write_text(
-        "from antar.core.jit import jit\nfrom helper import more\n\n@jit()\ndef twice(x):\n    return more(x) + more(x)\n"
-    )
+    head = "from antar.core.jit import jit\n"
+    caller = f"{head}from helper import more\n\n@jit()\ndef twice(x):\n    return more(x) + more(x)\n"
+    (kernels / "caller.py").write_text(caller)
     helper, found = kernels / "helper.py", []
     for step in (1, 2):
-        helper.write_text(f"from antar.core.jit import jit\n\n@jit()\ndef more(x):\n    return x + {step}\n")
+        helper.write_text(f"{head}\n@jit()\ndef more(x):\n    return x + {step}\n")
         found.append(python("import caller; print(caller.twice(10))", kernels).stdout.strip())
     assert found == ["22", "24"]
 
