@@ -16,7 +16,7 @@ from pathlib import Path
 
 import polars as pl
 
-from antar.core.atomic import write_text
+from antar.core.atomic import remove_leftovers, write_text
 from antar.core.errors import UserError
 from antar.core.manifest import read_manifest
 from antar.core.progress import say
@@ -110,7 +110,10 @@ def _run_stage(stage: Stage, context: Context, force: bool) -> None:
     try:
         if force:
             _forget(stage.artifacts(context))
-        states = [artifact.state() for artifact in stage.artifacts(context)]
+        artifacts = stage.artifacts(context)
+        for artifact in artifacts:
+            remove_leftovers(artifact.folder)  # also beside what is fresh: a kill may have come while it was sealed
+        states = [artifact.state() for artifact in artifacts]
     except NotReady as gap:
         raise UserError(
             f"{stage.name}: expected {gap.needed} in {context.folder}, found none; `antar run` makes it first"

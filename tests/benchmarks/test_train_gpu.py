@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SMALL = (
     "--rows 300 --held-out 60 --d-model 16 --n-latents 64 --k 4 --active 3 --batches 32,128 --dictionaries 4 "
     "--epochs 3 --cpu-epochs 2 --peer-steps 3 --device cpu --peers nobody,saelens"
