@@ -83,8 +83,10 @@ def jit(*, fastmath: bool | frozenset[str] = False) -> Callable[[F], F]:
 def _keyed_by_folder(kernel: Any, function: Callable[..., Any]) -> Any:
     """The kernel, whose place in Numba's cache now depends on every source file beside its own, for its helpers'."""
     salt = _folder_digest(Path(function.__code__.co_filename).parent)
-    own_key = kernel._cache._index_key
-    kernel._cache._index_key = lambda signature, codegen: (*own_key(signature, codegen), salt)
+    stored = getattr(kernel, "_cache", None)  # none where Numba does not compile
+    own_key = getattr(stored, "_index_key", None)
+    if stored is not None and own_key is not None:
+        stored._index_key = lambda signature, codegen: (*own_key(signature, codegen), salt)
     return kernel
 
 
