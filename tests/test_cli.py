@@ -159,6 +159,10 @@ def test_dictionaries_go_out_to_saelens_and_come_back(finished, tmp_path):
     assert "not made yet" in mistake(wrong)
     npz = antar("export", finished, "--out", "x", "--dictionary", "base.layer00", cwd=tmp_path)
     assert "--to saelens only" in mistake(npz)
+    (tmp_path / "taken").write_text("a file where the folder would be")
+    for to in ("npz", "saelens"):
+        blocked = antar("export", finished, "--to", to, "--out", "taken", cwd=tmp_path)
+        assert "expected a folder that can be written" in mistake(blocked)
 
 
 def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):

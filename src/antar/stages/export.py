@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,24 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
     if to not in FORMATS:
         raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
     run = load_run(run_folder)
-    if to == "saelens":
-        return _export_dictionaries(run, out, dictionary)
-    if dictionary is not None:
+    if to == "npz" and dictionary is not None:
         raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
-    return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
+    with _writing_below(out, "--out"):
+        if to == "saelens":
+            return _export_dictionaries(run, out, dictionary)
+        return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
+
+
+@contextmanager
+def _writing_below(folder: Path, option: str) -> Generator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a folder that can be written, found: {error.strerror or error}; name another with "
+            f"{option}"
+        ) from error
 
 
 def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
@@ -100,7 +114,9 @@ def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
             f"{out}: expected a new or empty folder, found something in its place; name another with --to"
         )
     found = read_saelens(source)
-    _as_dictionary(source, found, k).save(out, found.about)
+    dictionary = _as_dictionary(source, found, k)
+    with _writing_below(out, "--to"):
+        dictionary.save(out, found.about)
     return out
 
 
