@@ -159,10 +159,36 @@ def test_dictionaries_go_out_to_saelens_and_come_back(finished, tmp_path):
     assert "not made yet" in mistake(wrong)
     npz = antar("export", finished, "--out", "x", "--dictionary", "base.layer00", cwd=tmp_path)
     assert "--to saelens only" in mistake(npz)
+    again = antar("export", finished, "--to", "saelens", "--out", "saes", cwd=tmp_path)
+    assert "expected a new or empty folder" in mistake(again)
+    inside = antar("export", finished, "--to", "saelens", "--out", finished / "dictionaries", cwd=tmp_path)
+    assert "outside the run" in mistake(inside)
     (tmp_path / "taken").write_text("a file where the folder would be")
     for to in ("npz", "saelens"):
         blocked = antar("export", finished, "--to", to, "--out", "taken", cwd=tmp_path)
         assert "expected a folder that can be written" in mistake(blocked)
+
+
+def test_only_finished_whole_and_current_dictionaries_are_exported(finished, tmp_path):
+    def refusal(change) -> str:
+        run = tmp_path / "runs" / "micro"
+        shutil.rmtree(run.parent, ignore_errors=True)
+        shutil.copytree(finished, run)
+        change(run)
+        line = mistake(antar("export", run, "--to", "saelens", "--out", "saes", cwd=tmp_path))
+        assert not (tmp_path / "saes").exists()
+        return line
+
+    def edit(path, old, new):
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+
+    one = "dictionaries/base.layer01"
+    assert "not finished" in refusal(lambda run: (run / one / "manifest.json").unlink())
+    weights = lambda run: run / one / "sae_weights.safetensors"  # noqa: E731
+    flip = lambda run: weights(run).write_bytes(weights(run).read_bytes()[:-1] + b"\x01")  # noqa: E731
+    assert "edited since it was written" in refusal(flip)
+    assert "none made yet" in refusal(lambda run: [p.unlink() for p in run.glob("dictionaries/*/cfg.json")])
+    assert "before patience changed" in refusal(lambda run: edit(run / "study.yaml", "patience: ", "patience: 1"))
 
 
 def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):

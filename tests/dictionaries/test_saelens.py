@@ -311,12 +311,15 @@ class OneDictionary:
 def test_batchtopk_goes_out_with_its_threshold_and_a_crosscoder_stays(tmp_path: Path) -> None:
     weights, threshold_n = random_dictionary().weights, torch.full((N,), 0.7)
     run: Any = OneDictionary(BatchTopK(weights, K, threshold_n=threshold_n))
-    assert _export_dictionaries(run, tmp_path, None) == 2
+    assert _export_dictionaries(run, tmp_path, run.dictionary_ids, asked=False) == 2
     found = assert_same(tmp_path / "joint.layer03.crosscoder")
     assert found.threshold_n is not None and torch.equal(found.threshold_n, threshold_n) and found.k == K
     about = found.about["metadata"]["antar"]
     assert set(about["checkpoints"]) == {"base", "chat"} and found.about["metadata"]["hook_name"] is None
     run.held = Crosscoder(weights, K, threshold_n=threshold_n)
-    assert _export_dictionaries(run, tmp_path / "x", None) == 0 and not (tmp_path / "x").exists()
+    assert (
+        _export_dictionaries(run, tmp_path / "x", run.dictionary_ids, asked=False) == 0
+        and not (tmp_path / "x").exists()
+    )
     with pytest.raises(UserError, match="found a crosscoder"):
-        _export_dictionaries(run, tmp_path / "x", "joint.layer03.crosscoder")
+        _export_dictionaries(run, tmp_path / "x", run.dictionary_ids, asked=True)

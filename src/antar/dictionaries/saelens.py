@@ -161,14 +161,16 @@ def _read_config(folder: Path) -> _Config:
         raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; save the SAE again")
     if raw.get("format") == "antar.dictionary":
         raise UserError(f"{folder}: expected a SAELens folder, found a dictionary of antar's own; use it as it is")
+    if not isinstance(raw.get("metadata") or {}, dict):
+        kind = type(raw["metadata"]).__name__
+        raise UserError(f"{path}: expected metadata to be a JSON object, found {kind}; save the SAE again")
     found = _modern(path, raw)
     architecture = _one_of(path, found, "architecture", ARCHITECTURES)
     _one_of(path, found, "reshape_activations", ("none",), "none")
     dtype = str(found.get("dtype", "float32")).removeprefix("torch.")
     if dtype not in DTYPES:
         raise UserError(f"{path}: expected dtype {', '.join(DTYPES)}, found {dtype!r}; save the SAE in one of them")
-    metadata = found.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
+    metadata = found.get("metadata") or {}
     n_latents = _count(path, found, "d_sae")
     if architecture == "topk":
         k = _count(path, found, "k")
@@ -184,14 +186,21 @@ def _read_config(folder: Path) -> _Config:
         d_sae=n_latents,
         k=k,
         dtype=DTYPES[dtype],
-        apply_b_dec_to_input=bool(found.get("apply_b_dec_to_input", True)),
+        apply_b_dec_to_input=_flag(path, found, "apply_b_dec_to_input", True),
         normalize_activations=_one_of(
             path, found, "normalize_activations", ("none", "expected_average_only_in"), "none"
         ),
         rescale_acts_by_decoder_norm=architecture == "topk"
-        and bool(found.get("rescale_acts_by_decoder_norm", False)),
+        and _flag(path, found, "rescale_acts_by_decoder_norm", False),
         metadata=metadata,
     )
+
+
+def _flag(path: Path, config: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = config.get(name, default)
+    if not isinstance(value, bool):
+        raise UserError(f"{path}: expected {name} to be true or false, found {value!r}; save the SAE again")
+    return value
 
 
 def _refuse_pickles(folder: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from antar.core.errors import UserError
+from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
 from antar.core.progress import say
 from antar.core.sites import DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
@@ -28,9 +29,12 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
     run = load_run(run_folder)
     if to == "npz" and dictionary is not None:
         raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
+    if out.resolve().is_relative_to(run.folder.resolve()):
+        raise UserError(f"--out: expected a folder outside the run, found {out} in {run.folder}; name another")
+    ids = _finished(run, dictionary, out) if to == "saelens" else []
     with _writing_below(out, "--out"):
         if to == "saelens":
-            return _export_dictionaries(run, out, dictionary)
+            return _export_dictionaries(run, out, ids, asked=dictionary is not None)
         return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
 
 
@@ -46,8 +50,36 @@ def _writing_below(folder: Path, option: str) -> Generator[None]:
         ) from error
 
 
-def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
+def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]:
+    """The dictionaries to export, each whole, as it was written and of the study as it is now, and with a place
+    that is free."""
     ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
+    if not ids:
+        raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
+    for one in ids:
+        place = run.folder / "dictionaries" / one.folder
+        manifest = read_manifest(place / MANIFEST_NAME)
+        if manifest is None:
+            raise UserError(f"{place}: not made yet, or not finished; `antar train STUDY` makes it")
+        if problems := damaged_files(place / MANIFEST_NAME, manifest):
+            name, what = next(iter(problems.items()))
+            raise UserError(f"{place / name}: {what} since it was written; `antar train STUDY` makes it again")
+        made, now = manifest.fingerprint.config, run.study["dictionaries"]
+        if changed := sorted(key for key in made.keys() & now.keys() if made[key] != now[key]):
+            raise UserError(
+                f"{place}: expected a dictionary of the study as it is now, found one made before "
+                f"{', '.join(changed)} changed; `antar train STUDY` makes it again"
+            )
+        target = out / one.folder
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                f"{target}: expected a new or empty folder, found something in its place; name another --out"
+            )
+    return ids
+
+
+def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool) -> int:
+    """Write `ids`; `asked`: they were asked for by name."""
     written: list[Path] = []
     left_out: list[str] = []
     for one in ids:
@@ -57,7 +89,7 @@ def _export_dictionaries(run: Run, out: Path, dictionary: str | None) -> int:
             threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
             metadata = saelens_metadata(run, one)
             written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
-        elif dictionary is not None:
+        elif asked:
             raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
         else:
             left_out.append(str(one))
