@@ -191,6 +191,13 @@ def test_only_finished_whole_and_current_dictionaries_are_exported(finished, tmp
     assert "before patience changed" in refusal(lambda run: edit(run / "study.yaml", "patience: ", "patience: 1"))
 
 
+def test_a_run_folder_that_cannot_be_made_is_one_line(finished, tmp_path):
+    (tmp_path / "taken").write_text("a file where the folder would be")
+    for verb in ("run", "sweep"):
+        line = mistake(antar(verb, write_micro(tmp_path), "--runs", "taken", cwd=tmp_path))
+        assert "expected a run folder that can be made" in line
+
+
 def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs")
     run, path = tmp_path / "runs" / "micro", write_micro(tmp_path)

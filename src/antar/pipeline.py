@@ -76,7 +76,7 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
     stages = stages_of(context.study)
     for name in filter(None, (until, only, force)):
         _check_stage(name, stages)
-    context.folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(context.folder)
     with _only_process(context.folder):
         if only is not None:
             _check_earlier(stages, only, context)
@@ -96,7 +96,7 @@ def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -
     Raises UserError for a variant that the study does not have, and when the activations are not fresh.
     """
     variants = sweep.chosen_variants(context, only)
-    context.folder.mkdir(parents=True, exist_ok=True)
+    _make_folder(context.folder)
     with _only_process(context.folder):
         # study.yaml stays: it says what made the stages, of which this is none.
         _check_earlier(stages_of(context.study), "train", context, asked="sweep")
@@ -104,6 +104,16 @@ def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -
             _forget([artifact for name in variants for _, artifact in sweep.artifacts(context, name)])
         say(f"sweep: {', '.join(variants)}")
         return sweep.make(context, variants)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: expected a run folder that can be made, found: {error.strerror or error}; name another place "
+            "with --runs"
+        ) from error
 
 
 def _run_stage(stage: Stage, context: Context, force: bool) -> None:

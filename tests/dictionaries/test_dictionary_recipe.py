@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,15 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.machine import cpu_flags
 from antar.dictionaries import DictionaryConfig, TopK, compute, evaluate, preset, train_dictionary
 from antar.dictionaries import compute as compute_module
-from antar.dictionaries import trainer as trainer_module
-from antar.dictionaries.data import epoch_batches, fit_scaling
+from antar.dictionaries.data import fit_scaling
 from antar.dictionaries.dead import DeadTracker
 from antar.dictionaries.prebias import geometric_median
 from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import learning_rate
 from antar.dictionaries.trainer import TrainedDictionary, Training
+
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import count, killed_in_epoch
 
 D = 24
 
@@ -210,13 +212,6 @@ def test_training_stops_by_held_out_fvu_with_patience() -> None:
         assert ratio.min() == pytest.approx(ratio.max())
 
 
-def count(tracker: DeadTracker, indices_bk: torch.Tensor, values_bk: torch.Tensor) -> None:
-    """What a step tells the tracker, from the codes of its batch."""
-    fired_n = torch.zeros_like(tracker.fired_window_n)
-    fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
-    tracker.count(fired_n, len(indices_bk))
-
-
 def test_the_dead_window_may_be_longer_than_an_epoch() -> None:
     whole = DeadTracker(small(n_latents=4, k=1), 3, torch.device("cpu"))
     assert (whole.window_steps, small().dead_window_epochs) == (3, 1)
@@ -311,25 +306,6 @@ def test_more_dead_latents_than_poor_texts_draw_the_rest_as_at_the_start() -> No
 
 
 # --- killed and resumed, under every knob ---------------------------------------------------------------------
-
-
-class Killed(BaseException):
-    pass
-
-
-@contextmanager
-def killed_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every training dies three steps into `epoch`."""
-
-    def batches(n_rows: int, batch: int, seed: int, at: int, device: torch.device) -> Iterator[torch.Tensor]:
-        for number, rows in enumerate(epoch_batches(n_rows, batch, seed, at, device)):
-            if at == epoch and number == 3:
-                raise Killed
-            yield rows
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trainer_module, "epoch_batches", batches)
-        yield
 
 
 KNOBS: dict[str, dict[str, Any]] = {
@@ -445,4 +421,8 @@ def test_a_path_that_is_not_there_is_one_line_and_auto_does_without(monkeypatch:
     with pytest.raises(UserError, match=r"dictionaries\.path: fused needs a CPU and numba, found no numba"):
         train(small(path="fused"))
     assert train(small(path="auto", max_epochs=1)).facts["path"] == "torch"
+    with pytest.raises(UserError, match=r"dictionaries\.moments: bf16 needs the fused step"):
+        train(small(moments="bf16"))
+    with pytest.raises(ValidationError, match="expected fp32 with path torch"):
+        small(moments="bf16", path="torch")
     assert train(small(path="torch", max_epochs=1)).facts["path"] == "torch"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +16,17 @@ from antar.core.errors import AntarWarning, UserError
 from antar.core.jit import have_numba
 from antar.core.seeds import torch_rng
 from antar.dictionaries import DictionaryConfig, TopK, preset, remove_checkpoint, train_dictionary
-from antar.dictionaries import trainer as trainer_module
 from antar.dictionaries.checkpoint import CHECKPOINT_FILE
 from antar.dictionaries.data import check_rows, epoch_batches, fit_scaling
 from antar.dictionaries.dead import DeadTracker, reset_rows_
 from antar.dictionaries.evaluate import evaluate
 from antar.dictionaries.kinds import LEARNERS
-from antar.dictionaries.trainer import TrainedDictionary, Training
+from antar.dictionaries.trained import HISTORY, TrainedDictionary
+from antar.dictionaries.trainer import Training
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
+
+sys.path.insert(0, str(Path(__file__).parent))
+from harness import count, killed_in_epoch
 
 
 def planted(rows: int, d: int = 32, directions: int = 40, active: float = 3.0, seed: int = 0) -> tuple[Any, Any]:
@@ -93,25 +95,6 @@ def test_training_depends_on_its_seed_and_on_nothing_else() -> None:
     assert same_bits(first.dictionary, again.dictionary)
     assert first.history.equals(again.history) and first.facts == again.facts
     assert not same_bits(first.dictionary, train(small(), seed=2).dictionary)
-
-
-class Killed(BaseException):
-    pass
-
-
-@contextmanager
-def killed_in_epoch(epoch: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every training dies three steps into `epoch`."""
-
-    def batches(n_rows: int, batch: int, seed: int, at: int, device: torch.device) -> Iterator[torch.Tensor]:
-        for number, rows in enumerate(epoch_batches(n_rows, batch, seed, at, device)):
-            if at == epoch and number == 3:
-                raise Killed
-            yield rows
-
-    with monkeypatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(trainer_module, "epoch_batches", batches)
-        yield
 
 
 RECIPES = {
@@ -193,7 +176,7 @@ def test_early_stopping_gives_back_the_best_check() -> None:
 def test_history_has_its_columns_and_no_time_of_day() -> None:
     history = train(small()).history
     assert history["epoch"].to_list() == [3, 6, 9, 12] and history["step"].to_list() == [30, 60, 90, 120]
-    assert history.schema == trainer_module.HISTORY
+    assert history.schema == HISTORY
     assert history["train_mse"][-1] < history["train_mse"][0]
     assert history["live_share"].is_between(0, 1).all()
 
@@ -216,13 +199,6 @@ def test_the_dead_window_ends_on_small_data_and_auxk_then_has_latents_to_work_on
         training.step(training.train_nd[rows])
     moved = (training.weights.encoder_nd - before.encoder_nd).norm(dim=1)
     assert (moved[dead] > 10 * cfg.lr * cfg.weight_decay).sum() > len(dead) // 2
-
-
-def count(tracker: DeadTracker, indices_bk: torch.Tensor, values_bk: torch.Tensor) -> None:
-    """What a step tells the tracker, from the codes of its batch."""
-    fired_n = torch.zeros_like(tracker.fired_window_n)
-    fired_n.scatter_add_(0, indices_bk.reshape(-1), (values_bk > 0).reshape(-1).to(torch.int32))
-    tracker.count(fired_n, len(indices_bk))
 
 
 def test_a_checkpoint_within_a_window_remembers_who_woke_up() -> None:

@@ -293,6 +293,8 @@ def test_thresholds_become_a_batchtopk_and_fire_alike(tmp_path: Path) -> None:
         tmp_path / "told", architecture="jumprelu", metadata=METADATA | {"training_architecture_details": {"k": 3.0}}
     )
     assert load_dictionary(import_dictionary(told, tmp_path / "three")).k == 3
+    with pytest.raises(UserError, match="has k 3"):
+        import_dictionary(told, tmp_path / "four", 4)
 
 
 class OneDictionary:

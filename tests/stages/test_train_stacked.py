@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 
-from antar.core.errors import UserError
 from antar.core.manifest import Fingerprint, read_manifest, write_manifest
 from antar.dictionaries import load_dictionary, preset
 from antar.dictionaries.stacked.state import StackState
@@ -170,7 +169,7 @@ def test_the_device_decides_unless_the_study_does(monkeypatch: pytest.MonkeyPatc
     assert device(device="cpu", stacked="always") == "cpu"
     assert device(moments="bf16") is None and device(path="fused") is None
     for fields in ({"moments": "bf16"}, {"path": "fused"}):
-        with pytest.raises(UserError, match=r"stacked: always needs fp32 moments and path auto or torch"):
+        with pytest.raises(ValueError, match=r"stacked: always needs fp32 moments and path auto or torch"):
             device(stacked="always", **fields)
 
 

@@ -161,6 +161,13 @@ class DictionaryConfig(Config):
             raise ValueError(f"k: expected at most n_latents = {self.n_latents}, found {self.k}")
         if self.optimiser == "adam" and self.weight_decay:
             raise ValueError(f"weight_decay: expected 0 with optimiser adam, found {self.weight_decay:g}; use adamw")
+        if self.moments == "bf16" and self.path == "torch":
+            raise ValueError("moments: expected fp32 with path torch, found bf16; use path auto or fused")
+        if self.stacked == "always" and (self.moments == "bf16" or self.path == "fused"):
+            raise ValueError(
+                "stacked: always needs fp32 moments and path auto or torch, found "
+                f"moments {self.moments} and path {self.path}; change those, or use stacked: auto"
+            )
         for name in ("sides", "kinds"):
             given: list[str] = getattr(self, name)
             if len(set(given)) < len(given):

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from antar.core.errors import UserError
+from antar.core.finite import first_bad_row
 from antar.core.seeds import torch_rng
 
 # fp32 activations carry about 1e-7 of their size as rounding: a spread below this share of it is not a signal.
@@ -49,16 +50,12 @@ def check_rows(acts_nd: np.ndarray, split: str, d_model: int | None = None) -> N
         raise UserError(
             f"{split} activations: expected width {d_model} like the training split's, found {acts_nd.shape[1]}"
         )
-    # The sum of a row is finite unless an entry is not (or fp32 overflows, which the second look settles).
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspects = np.flatnonzero(~np.isfinite(acts_nd.sum(axis=1)))
-    for row in suspects:
-        bad = int((~np.isfinite(acts_nd[row])).sum())
-        if bad:
-            raise UserError(
-                f"{split} activations, row {row}: expected finite numbers, found NaN or infinity in {bad} of "
-                f"{acts_nd.shape[1]} columns; extract this text again in fp32"
-            )
+    if found := first_bad_row(acts_nd):
+        row, bad = found
+        raise UserError(
+            f"{split} activations, row {row}: expected finite numbers, found NaN or infinity in {bad} of "
+            f"{acts_nd.shape[1]} columns; extract this text again in fp32"
+        )
 
 
 def fit_scaling(train_nd: np.ndarray, cfg_normalise: bool, floor: float = 0.0) -> Scaling:

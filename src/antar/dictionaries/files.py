@@ -20,6 +20,7 @@ FORMAT = "antar.dictionary"
 VERSION = 1
 CONFIG_FILE = "cfg.json"
 WEIGHTS_FILE = "sae_weights.safetensors"
+PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
 UNIT_TOLERANCE = 1e-4
 
 
@@ -46,25 +47,39 @@ def write_dictionary(
     )
 
 
+def read_object(folder: Path, missing: str, again: str) -> dict[str, Any]:
+    """The JSON object in `folder`'s `cfg.json`. `missing` and `again` end the lines that say what was expected where
+    there is none, and what to do with one that is broken."""
+    path = folder / CONFIG_FILE
+    refuse_pickles(folder)
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise UserError(f"{folder}: expected {missing}") from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: expected JSON, found {error}; {again}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}; {again}")
+    return found
+
+
+def refuse_pickles(folder: Path) -> None:
+    """A clear line where what was given is a pickle, or holds one in the place of the weights."""
+    if (folder / WEIGHTS_FILE).is_file():
+        return
+    held = [folder] if folder.is_file() else sorted(folder.glob("*")) if folder.is_dir() else []
+    found = next((path.name for path in held if path.suffix in PICKLES), None)
+    if found:
+        raise UserError(
+            f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found {found}; antar opens no pickles, since they "
+            "can run code: load it with the tool that wrote it and save it as safetensors"
+        )
+
+
 def read_config(folder: Path, architectures: tuple[str, ...]) -> dict[str, Any]:
     """The checked `cfg.json` of `folder`. Raises a one-line UserError for anything that is not understood."""
     path = folder / CONFIG_FILE
-    if folder.is_file() or (folder.is_dir() and not path.is_file()):
-        pickles = [folder] if folder.is_file() else sorted(folder.glob("*.p*"))
-        found = next((p.name for p in pickles if p.suffix in {".pt", ".pth", ".pkl", ".pickle"}), None)
-        if found:
-            raise UserError(
-                f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found {found}; antar opens no pickles, since "
-                "they can run code: convert it to safetensors"
-            )
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder}: expected a dictionary ({CONFIG_FILE}), found none; train it first") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}; train the dictionary again") from error
-    if not isinstance(config, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(config).__name__}; train the dictionary again")
+    config = read_object(folder, f"a dictionary ({CONFIG_FILE}), found none; train it first", "train it again")
     wanted: dict[str, tuple[Any, ...]] = {
         "format": (FORMAT,),
         "version": (VERSION,),

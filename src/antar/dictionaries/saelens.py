@@ -31,10 +31,9 @@ from torch import Tensor
 
 from antar.core.atomic import write_json, write_safetensors
 from antar.core.errors import UserError
+from antar.dictionaries.files import CONFIG_FILE, WEIGHTS_FILE, read_object
 from antar.dictionaries.weights import Weights
 
-CONFIG_FILE = "cfg.json"
-WEIGHTS_FILE = "sae_weights.safetensors"
 SCALER_FILE = "activation_scaler.json"
 """Where SAELens's checkpoints keep the factor of `expected_average_only_in`."""
 FORMAT_VERSION = "6.0.0"
@@ -43,7 +42,6 @@ ARCHITECTURES = ("topk", "standard", "jumprelu")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EQUAL_LENGTHS = 1e-4
 """Rows whose lengths differ by less than this share are equally long (and unit, if that is their length)."""
-PICKLES = {".pt", ".pth", ".pkl", ".pickle", ".bin"}
 
 
 @dataclass(frozen=True)
@@ -150,15 +148,8 @@ class _Config:
 
 def _read_config(folder: Path) -> _Config:
     path = folder / CONFIG_FILE
-    _refuse_pickles(folder)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise UserError(f"{folder}: expected a SAELens folder ({CONFIG_FILE}), found none; name another") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}; save the SAE again") from error
-    if not isinstance(raw, dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(raw).__name__}; save the SAE again")
+    missing = f"a SAELens folder ({CONFIG_FILE}), found none; name another"
+    raw = read_object(folder, missing, "save the SAE again")
     if raw.get("format") == "antar.dictionary":
         raise UserError(f"{folder}: expected a SAELens folder, found a dictionary of antar's own; use it as it is")
     if not isinstance(raw.get("metadata") or {}, dict):
@@ -201,19 +192,6 @@ def _flag(path: Path, config: Mapping[str, Any], name: str, default: bool) -> bo
     if not isinstance(value, bool):
         raise UserError(f"{path}: expected {name} to be true or false, found {value!r}; save the SAE again")
     return value
-
-
-def _refuse_pickles(folder: Path) -> None:
-    """A clear line where what was given is a pickle, or holds one in the place of the weights."""
-    if (folder / WEIGHTS_FILE).is_file():
-        return
-    held = [folder] if folder.is_file() else sorted(folder.glob("*")) if folder.is_dir() else []
-    found = next((path.name for path in held if path.suffix in PICKLES), None)
-    if found:
-        raise UserError(
-            f"{folder}: expected {CONFIG_FILE} and {WEIGHTS_FILE}, found {found}; antar opens no pickles, since they "
-            "can run code: load it with the tool that wrote it and save it as safetensors"
-        )
 
 
 def _modern(path: Path, raw: Mapping[str, Any]) -> dict[str, Any]:

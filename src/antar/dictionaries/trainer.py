@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import math
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import torch
 from torch import Tensor
 
@@ -31,6 +29,7 @@ from antar.dictionaries.batchtopk import THRESHOLD_BATCHES
 from antar.dictionaries.checkpoint import Checkpoint, bits_of, read_checkpoint, write_checkpoint
 from antar.dictionaries.compute import Precision, StepPath, path_of, precision_of
 from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.course import Counters, Course, Measured
 from antar.dictionaries.data import Scaling, check_rows, epoch_batches, fit_scaling, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_, warn_of_a_long_window
 from antar.dictionaries.kinds import LEARNERS, Learner, learner_of
@@ -38,25 +37,10 @@ from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.steps import make_step
-from antar.dictionaries.trained import HISTORY, Split, TrainedDictionary, common_facts
+from antar.dictionaries.trained import Split, TrainedDictionary, common_facts
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
-# A validation split whose variance is below this share of the training split's has no FVU.
-NO_VARIANCE = 1e-12
 VALIDATION_CHUNK = 4096
-
-
-@dataclass
-class Counters:
-    """Where a training is; goes to the checkpoint as JSON."""
-
-    epoch: int = 0
-    step: int = 0
-    resets: int = 0
-    best_epoch: int = 0
-    best_val: float = math.inf
-    best_threshold: float = 0.0
-    checks_without_gain: int = 0
 
 
 def train_dictionary(
@@ -126,7 +110,9 @@ class Training:
         self.precision: Precision = precision_of(cfg, train_nd.shape[1], self.device)
         self.train_nd = scaling.apply(train_nd, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
-        self.val_variance = float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
+        self.course = Course(
+            cfg, scaling, float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
+        )
         self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
         self.planned = self.steps_per_epoch * cfg.max_epochs
         start = learner.start(train_nd.shape[1], lambda width: initial_weights(cfg, width, seed))
@@ -136,17 +122,18 @@ class Training:
         self._threads = torch.get_num_threads()
         self.stepper = make_step(self.weights, cfg, learner, self.path, self.precision, self._threads)
         self.dead = DeadTracker(cfg, self.steps_per_epoch, self.device)
-        self.at = Counters()
-        self.history: list[dict[str, Any]] = []
         self._errors = torch.zeros((), dtype=torch.float64, device=self.device)
         self._steps_summed = 0
         self.live_share = 0.0
         warn_of_a_long_window(cfg, self.dead.window_steps, self.planned)
 
     @property
+    def at(self) -> Counters:
+        return self.course.at
+
+    @property
     def finished(self) -> bool:
-        stopped = self.cfg.patience > 0 and self.at.checks_without_gain >= self.cfg.patience
-        return stopped or self.at.epoch >= self.cfg.max_epochs
+        return self.course.finished
 
     def run_epoch(self) -> None:
         batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device)
@@ -191,33 +178,18 @@ class Training:
         reconstruct = self._reconstruct(threshold)
         for x_bd in self.val_nd.split(VALIDATION_CHUNK):
             errors += (x_bd - reconstruct(x_bd)).double().square().sum()
-        val = float(errors) / self.val_nd.numel()
-        if not math.isfinite(val):
-            raise UserError(
-                f"training diverged by epoch {self.at.epoch}: expected a finite validation error, found {val}; "
-                f"lower dictionaries.lr (now {self.cfg.lr:g}) or set dictionaries.clip"
-            )
-        gained = val < self.at.best_val * (1 - self.cfg.min_delta)
-        if val < self.at.best_val:
+        found = Measured(
+            float(errors) / self.val_nd.numel(),
+            float(self._errors) / self._steps_summed,
+            self.live_share,
+            int(self.dead.dead_n.sum()),
+            threshold,
+        )
+        if self.course.check(found):
             self.best.copy_from(self.weights)
-            self.at.best_val, self.at.best_epoch, self.at.best_threshold = val, self.at.epoch, threshold
-        self.at.checks_without_gain = 0 if gained else self.at.checks_without_gain + 1
-        raw = self.scaling.scale**2
-        row = {
-            "epoch": self.at.epoch,
-            "step": self.at.step,
-            "train_mse": raw * float(self._errors) / self._steps_summed,
-            "val_mse": raw * val,
-            "val_fvu": self._fvu(val),
-            "live_share": self.live_share,
-            "dead": int(self.dead.dead_n.sum()),
-            "resets": self.at.resets,
-            "best": self.at.best_epoch == self.at.epoch,
-        }
         self._errors.zero_()
         self._steps_summed = 0
-        self.history.append(row)
-        return row
+        return self.course.history[-1]
 
     def _threshold(self) -> float:
         """θ of the weights as they are, from the same training batches every time (none for a kind without one)."""
@@ -228,10 +200,6 @@ class Training:
     def _reconstruct(self, threshold: float) -> Callable[[Tensor], Tensor]:
         """x → x̂ in fp32, whatever the training's precision, as the stored dictionary will."""
         return lambda x_bd: self.learner.reconstruct(self.weights, x_bd, self.cfg.k, threshold)
-
-    def _fvu(self, val: float) -> float | None:
-        """Training stops by it: the variance of one validation split is one number, so FVU and error order alike."""
-        return val / self.val_variance if self.val_variance > NO_VARIANCE else None
 
     def moments(self) -> tuple[Weights, Weights]:
         """Adam's first and second moments."""
@@ -247,7 +215,7 @@ class Training:
         }
         tensors["dead"] = self.dead.dead_n.to(torch.uint8)
         tensors["fired_window"] = self.dead.fired_window_n
-        state = {"at": asdict(self.at), "rows_in_window": self.dead.rows_in_window, "history": self.history}
+        state = {"at": asdict(self.at), "rows_in_window": self.dead.rows_in_window, "history": self.course.history}
         return Checkpoint({name: bits_of(tensor) for name, tensor in tensors.items()}, state)
 
     def restore(self, saved: Checkpoint) -> None:
@@ -256,8 +224,7 @@ class Training:
 
         self.weights.copy_from(read("weights"))
         self.best.copy_from(read("best"))
-        self.at = Counters(**saved.state["at"])
-        self.history = list(saved.state["history"])
+        self.course.at, self.course.history = Counters(**saved.state["at"]), list(saved.state["history"])
         for moment, part in zip(self.moments(), ("exp_avg", "exp_avg_sq"), strict=True):
             moment.copy_from(read(part))
         self.stepper.refresh()
@@ -270,28 +237,16 @@ class Training:
         return (tensor.view(torch.bfloat16) if tensor.dtype == torch.uint16 else tensor).to(self.device)
 
     def result(self) -> TrainedDictionary:
-        history = pl.DataFrame(self.history, schema=HISTORY, orient="row")
         dictionary = self.learner.fold(self.best, self.scaling, self.cfg.k, self.at.best_threshold)
-        last = self.history[-1]
-        facts = {
-            **common_facts(
-                self.train_nd, self.val_nd, self.scaling, self.cfg, self.seed, dictionary, self.device.type
-            ),
-            "steps": self.at.step,
-            "epochs": self.at.epoch,
-            "best_epoch": self.at.best_epoch,
-            "stopped_early": self.at.epoch < self.cfg.max_epochs,
-            "best_val_mse": self.scaling.scale**2 * self.at.best_val,
-            "best_val_fvu": self._fvu(self.at.best_val),
-            "live_share": last["live_share"],
-            "dead": last["dead"],
-            "resets": self.at.resets,
+        rows = self.train_nd, self.val_nd
+        common = common_facts(*rows, self.scaling, self.cfg, self.seed, dictionary, self.device.type)
+        own = {
             "warmup_steps": warmup_steps(self.cfg, self.planned),
             "dead_window_steps": self.dead.window_steps,
             "path": self.path,
             "compute": self.precision,
         }
-        return TrainedDictionary(dictionary, history, facts)
+        return self.course.trained(dictionary, common, own)
 
 
 def _device(cfg: DictionaryConfig) -> torch.device:

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from antar.core.errors import UserError
+from antar.core.finite import first_bad_row
 from antar.core.shards import read_shard, shard_name, shard_paths, write_shard
 from antar.core.sites import DictionaryId, codes_folder
 from antar.core.sparse import SparseCodes
@@ -30,9 +31,10 @@ def encode_site(dictionary: Encoder, acts_nd: np.ndarray, batch: int = 8192) -> 
 
     Non-finite activations are an error: a NaN would silently win every top-k.
     """
-    if not np.isfinite(acts_nd).all():
-        bad = int(np.flatnonzero(~np.isfinite(acts_nd).all(axis=1))[0])
-        raise UserError(f"activations: expected finite numbers, found NaN or inf in row {bad}; extract them again")
+    if found := first_bad_row(acts_nd):
+        raise UserError(
+            f"activations: expected finite numbers, found NaN or inf in row {found[0]}; extract them again"
+        )
     parts = [dictionary.encode(acts_nd[lo : lo + batch]) for lo in range(0, len(acts_nd), batch)]
     return concatenate(parts or [dictionary.encode(acts_nd)])
 

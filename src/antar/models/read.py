@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from antar.core.errors import UserError
+from antar.core.finite import first_bad_row
 from antar.core.shards import read_rows, read_shard, shard_paths
 from antar.core.sites import Site
 
@@ -51,16 +52,12 @@ def _read_stored(run_folder: Path, site: Site) -> np.ndarray:
 
 
 def _check_finite(run_folder: Path, site: Site, acts_nd: np.ndarray) -> None:
-    # The sum of a row is finite unless an entry is not (or fp32 overflows, which the second look settles).
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspects = np.flatnonzero(~np.isfinite(acts_nd.sum(axis=1)))
-    for row in suspects:
-        bad = int((~np.isfinite(acts_nd[row])).sum())
-        if bad:
-            raise UserError(
-                f"{site}: expected finite numbers, found NaN or infinity in {bad} of {acts_nd.shape[1]} columns of "
-                f"{_where(run_folder, site, int(row))}; remove this shard and run `antar extract STUDY`"
-            )
+    if found := first_bad_row(acts_nd):
+        row, bad = found
+        raise UserError(
+            f"{site}: expected finite numbers, found NaN or infinity in {bad} of {acts_nd.shape[1]} columns of "
+            f"{_where(run_folder, site, row)}; remove this shard and run `antar extract STUDY`"
+        )
 
 
 def _where(run_folder: Path, site: Site, row: int) -> str:

@@ -79,7 +79,8 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         width, k = metrics.get(one, {}).get("n_latents"), metrics.get(one, {}).get("k")
         sparsity = width / l0 if width and l0 else None
         cells: list[Cell] = [number(mse), _met(mse is not None, mse is not None and mse < limit)]
-        by_construction = bool(width and k and width / k > ratio)
+        bounded = metrics.get(one, {}).get("kind", "topk") not in ("batchtopk", "crosscoder")  # theirs is an average
+        by_construction = bool(bounded and width and k and width / k > ratio)
         cells += [number(sparsity), Badge("by construction", "mild") if by_construction else
                   _met(sparsity is not None, sparsity is not None and sparsity > ratio)]  # fmt: skip
         rows.append(Row(str(one), cells, null=_is_null(one)))

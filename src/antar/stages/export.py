@@ -159,6 +159,8 @@ def _as_dictionary(source: Path, found: Portable, k: int | None) -> TopK:
         if found.k is None or k is not None:
             raise UserError(f"--k: expected for dictionaries with thresholds only; {source} is a TopK with its own k")
         return TopK(found.weights, found.k)
+    if found.k is not None and k not in (None, found.k):
+        raise UserError(f"--k: expected for folders that do not tell it only; {source} has k {found.k}")
     k = found.k if k is None else k
     if k is None or not 1 <= k <= n_latents:
         raise UserError(

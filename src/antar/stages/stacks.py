@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.core.sites import DictionaryId
 from antar.dictionaries import TrainedDictionary, remove_checkpoint
@@ -26,11 +25,6 @@ def stacking_device(cfg: DictionaryConfig) -> torch.device | None:
     """Where dictionaries are trained in stacks; None where they are trained one after another."""
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
     alone = cfg.path == "fused" or cfg.moments == "bf16"  # what a stack does not have
-    if cfg.stacked == "always" and alone:
-        raise UserError(
-            "dictionaries.stacked: always needs fp32 moments and path auto or torch, found "
-            f"moments {cfg.moments} and path {cfg.path}; change those, or use stacked: auto"
-        )
     if cfg.stacked == "never" or (cfg.stacked == "auto" and (not cuda or alone)):
         return None
     return torch.device("cuda" if cuda else "cpu")

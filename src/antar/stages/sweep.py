@@ -78,6 +78,8 @@ def artifacts(context: Context, variant: str) -> list[tuple[DictionaryId, Artifa
 def make(context: Context, only: Sequence[str] = ()) -> pl.DataFrame:
     """Train what is not fresh, write the table of every variant that is whole, and return it."""
     texts, todo = context.texts(), chosen_variants(context, only)
+    if others := [kind for kind in context.study.dictionaries.kinds if kind != "topk"]:
+        say(f"  a sweep compares TopK dictionaries: {', '.join(others)} left out")
     of = len(todo) * len(dictionaries_of(context))
     number = 0
     for variant in todo:

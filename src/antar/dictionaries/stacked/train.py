@@ -23,6 +23,7 @@ from antar.core.threads import torch_threads
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from antar.dictionaries.compute import precision_of
 from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.course import Measured
 from antar.dictionaries.data import Scaling, epoch_batches, steps_per_epoch
 from antar.dictionaries.dead import DeadTracker, reset_rows_, warn_of_a_long_window
 from antar.dictionaries.prebias import first_bias
@@ -30,7 +31,7 @@ from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import warmup_steps
 from antar.dictionaries.stacked.graphs import Runner
 from antar.dictionaries.stacked.jobs import DeviceRows, StackedJob, fit_scalings, job_fingerprints
-from antar.dictionaries.stacked.members import LEARNER, Measured, Member
+from antar.dictionaries.stacked.members import LEARNER, Member
 from antar.dictionaries.stacked.state import PARTS, StackState, Tools, stack_weights
 from antar.dictionaries.stacked.step import Products
 from antar.dictionaries.stacked.update import fastest_update, rate_table
@@ -107,7 +108,10 @@ class StackedTraining:
         low = torch.bfloat16 if self.precision == "bf16" else torch.float32
         self.rows = DeviceRows(jobs, scalings, device)
         variances = [self._variance(position) for position in range(len(jobs))]
-        self.members = [Member(*one) for one in zip(jobs, scalings, variances, strict=True)]
+        self.members = [
+            Member(cfg, scaling, variance, job.name, job=job)
+            for job, scaling, variance in zip(jobs, scalings, variances, strict=True)
+        ]
         self.tools = Tools(
             Products(low, device),
             fastest_update(cfg, d_model, low, device),
@@ -192,7 +196,7 @@ class StackedTraining:
         for s, (squares, errors, live_share, dead) in enumerate(numbers):
             member = self.members[stack.positions[s]]
             val = squares / (len(member.job.val_rows) * stack.d_model)
-            if member.check(Measured(val, errors / steps, live_share, int(dead)), self.cfg):
+            if member.check(Measured(val, errors / steps, live_share, int(dead))):
                 for best, now in zip(stack.best.tensors(), stack.weights.tensors(), strict=True):
                     best[s].copy_(now[s])
         stack.errors_s.zero_()
@@ -213,7 +217,7 @@ class StackedTraining:
 
     def _let_go(self, stack: StackState) -> None:
         """Take those that are done out of the stack, with their best weights."""
-        on = [s for s, position in enumerate(stack.positions) if not self.members[position].finished(self.cfg)]
+        on = [s for s, position in enumerate(stack.positions) if not self.members[position].finished]
         for s, position in enumerate(stack.positions):
             if s not in on:
                 self.members[position].best = stack.one(stack.best, s).map(lambda tensor: tensor.cpu().clone())
@@ -282,7 +286,7 @@ class StackedTraining:
             "path": "stacked",
             "compute": self.precision,
         }
-        return [member.result(self.cfg, self.rows.device, facts) for member in self.members]
+        return [member.result(self.rows.device, facts) for member in self.members]
 
 
 class _Folder:
