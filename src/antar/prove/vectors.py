@@ -11,13 +11,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from antar.core.atomic import write_json
 from antar.core.machine import machine_facts, package_versions
 from antar.core.progress import progress
 from antar.core.seeds import derive_seed
@@ -63,13 +61,6 @@ class _Planted:
     power: list[float] = field(default_factory=list)
     coverage: list[float] = field(default_factory=list)
     rows: list[pl.DataFrame] = field(default_factory=list)
-
-
-def prove(quick: bool, out: Path) -> dict[str, Any]:
-    """Run the battery and write `out`/proof.json; returns what is in it."""
-    proof = run_battery(Battery.quick() if quick else Battery()) | {"quick": quick}
-    write_json(out / "proof.json", proof)
-    return proof
 
 
 def run_battery(battery: Battery) -> dict[str, Any]:

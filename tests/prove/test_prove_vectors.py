@@ -9,9 +9,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from antar import prove as module
 from antar.organisms.vectors import LANGUAGES, make_vectors
-from antar.prove import Battery, null_config, planted_config, prove, run_battery, with_truth
+from antar.prove import Battery, prove, run_battery
+from antar.prove import vectors as module
+from antar.prove.vectors import null_config, planted_config, with_truth
 
 TINY = Battery(null_datasets=9, confounded_datasets=2, planted_datasets=4, small_datasets=2, documents=160,
                small=60, permutations=200)  # fmt: skip
