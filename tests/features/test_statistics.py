@@ -31,7 +31,8 @@ def dense(codes: SparseCodes) -> np.ndarray:
 def design_of(unit: np.ndarray, labels: np.ndarray, n_groups: int) -> Design:
     """One column of labels by unit."""
     sizes = np.bincount(unit).astype(np.float64)
-    return Design("en", np.arange(len(unit)), unit, sizes, labels[:, None].astype(np.int16), n_groups, 1.0)
+    length = np.arange(len(unit))
+    return Design("en", length, unit, sizes, labels[:, None].astype(np.int16), n_groups, 1.0, length)
 
 
 def stratum_of(
@@ -51,6 +52,16 @@ def clustered(rng: np.random.Generator, n_units: int, n_groups: int) -> tuple[np
     return np.repeat(np.arange(n_units), sizes), labels
 
 
+def unit_sums(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    return np.array([values[unit == one].sum() for one in np.unique(unit)])
+
+
+def naive_freedom(sums: np.ndarray, typical: float) -> float:
+    """2 / (squared coefficient of variation of a variance), documents' sums and one typical document."""
+    squares, fourths = np.sum(sums**2) + typical, np.sum(sums**4) + typical**2
+    return min(max(2 / (fourths / squares**2 - 1 / len(sums)), 1), len(sums) - 1)
+
+
 def cluster_variance(scores: np.ndarray, unit: np.ndarray) -> float:
     """Of a mean of centred scores, clusters in `unit`."""
     sums = np.array([scores[unit == one].sum() for one in np.unique(unit)])
@@ -63,12 +74,15 @@ def naive_unpaired(x: np.ndarray, b: np.ndarray, unit: np.ndarray) -> dict[str, 
     sd = np.sqrt((xa.var(ddof=1) + xb.var(ddof=1)) / 2)
     d = (xb.mean() - xa.mean()) / sd
     variance, satterthwaite = 0.0, 0.0
+    sums = {sign: unit_sums(x[of], unit[of]) for sign, of in ((-1, ~b), (1, b))}
+    centred = np.concatenate([unit_sums(x[of] - x[of].mean(), unit[of]) for of in (~b, b)])
+    typical = np.mean(centred[np.concatenate(list(sums.values())) != 0] ** 2)
     for sign, of in ((-1, ~b), (1, b)):
         deviation = x[of] - x[of].mean()
         influence = sign * deviation / sd - d / (4 * sd**2) * (deviation**2 - np.mean(deviation**2))
-        part = cluster_variance(influence, unit[of])
+        part = cluster_variance(influence, unit[of]) + typical / (sd * of.sum()) ** 2
         variance += part
-        satterthwaite += part**2 / (len(np.unique(unit[of])) - 1)
+        satterthwaite += part**2 / naive_freedom(sums[sign], typical)
     half = stats.t.ppf(0.975, variance**2 / satterthwaite) * np.sqrt(variance)
     table = np.array([[np.sum(xb > 0), np.sum(xb == 0)], [np.sum(xa > 0), np.sum(xa == 0)]]) + 0.5
     return {
@@ -124,7 +138,10 @@ def naive_paired(a: np.ndarray, b: np.ndarray, unit: np.ndarray) -> dict[str, fl
     d = (b - a).mean() / sd
     squares = (a - a.mean()) ** 2 + (b - b.mean()) ** 2
     influence = ((b - a) - (b - a).mean()) / sd - d / (4 * sd**2) * (squares - squares.mean())
-    half = stats.t.ppf(0.975, len(np.unique(unit)) - 1) * np.sqrt(cluster_variance(influence, unit))
+    change = unit_sums(b - a, unit)
+    typical = np.mean(unit_sums(b - a - (b - a).mean(), unit)[change != 0] ** 2)
+    variance = cluster_variance(influence, unit) + typical / (sd * len(a)) ** 2
+    half = stats.t.ppf(0.975, naive_freedom(change, typical)) * np.sqrt(variance)
     both, side = np.concatenate([a, b]), np.repeat([0, 1], len(a))
     return {
         "mean_a": a.mean(), "mean_b": b.mean(), "d_av": d, "d_lo": d - half, "d_hi": d + half,
@@ -175,7 +192,7 @@ def test_statistics_under_shuffles_equal_the_naive_t_of_each_shuffle() -> None:
     codes = random_codes(rng, len(unit), 5, 3)
     sizes = np.bincount(unit).astype(np.float64)
     columns = np.column_stack([labels, *(rng.permutation(labels) for _ in range(7))]).astype(np.int16)
-    design = Design("en", np.arange(len(unit)), unit, sizes, columns, 3, 1.0)
+    design = Design("en", np.arange(len(unit)), unit, sizes, columns, 3, 1.0, np.arange(len(unit)))
     cells, _ = group_cells(entries_of(codes), design, 5)
     found = unpaired_statistics([cells], [design], np.array([0, 2]), 1e-9)
     x = dense(codes)

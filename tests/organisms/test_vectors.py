@@ -5,13 +5,23 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 
 from antar.core.errors import UserError
-from antar.organisms.vectors import GROUPS, LANGUAGES, SIDES, VectorConfig, Vectors, make_vectors
+from antar.organisms.vectors import (
+    GROUPS,
+    LANGUAGES,
+    SIDES,
+    VectorConfig,
+    Vectors,
+    make_vectors,
+    population_auroc,
+    population_log_odds,
+)
 
 BIG = VectorConfig(
-    seed=3, n_documents=20_000, texts_per_document=2, n_latents=24, shifted=2, appearing=2, vanishing=2, cultural=2,
-    rates=(0.1, 0.5), length_effect=0.7, length_shift=0.8, hindi=(0.3, 0.7),
+    seed=3, n_documents=20_000, texts_per_document=2, n_latents=28, shifted=2, appearing=2, vanishing=2, cultural=2,
+    rising=2, cultural_rising=2, rates=(0.1, 0.5), length_effect=0.7, length_shift=0.8, hindi=(0.3, 0.7),
 )  # fmt: skip
 
 
@@ -47,8 +57,10 @@ def test_planted_features_have_the_d_that_was_asked_for(big: Vectors) -> None:
     for weights in ({"en": 1.0}, {"hi": 1.0}, {"en": 2.0, "hi": 5.0}):
         shift = truth.shift_d(weights)
         signs = np.select([truth.kind == "vanishing", truth.changed], [-1.0, 1.0], 0.0)
-        assert shift == pytest.approx(0.8 * signs)
-        assert truth.culture_d(weights)[truth.cultural] == pytest.approx(0.8)
+        rare = truth.rising
+        assert shift[~rare] == pytest.approx(0.8 * signs[~rare])
+        assert truth.culture_d(weights)[truth.cultural & ~rare] == pytest.approx(0.8)
+        assert ((shift[truth.kind == "rising"] > 0.25) & (shift[truth.kind == "rising"] < 0.4)).all()
     sample = dense(big, "chat")[where(big, "cultural", "en")], dense(big, "base")[where(big, "cultural", "en")]
     d = (sample[0].mean(0) - sample[1].mean(0)) / np.sqrt((sample[0].var(0) + sample[1].var(0)) / 2)
     assert d == pytest.approx(truth.shift_d({"en": 1.0}), abs=0.06)
@@ -64,7 +76,23 @@ def test_kinds_do_what_they_say(big: Vectors) -> None:
     fires = (base[:, kind == "shifted"] > 0).mean(), (chat[:, kind == "shifted"] > 0).mean()
     assert fires[0] == pytest.approx(fires[1], abs=0.01)
     control = where(big, "control", "en") | where(big, "control", "hi")
-    assert not base[control][:, big.truth.cultural].any()
+    assert not base[control][:, big.truth.cultural & ~big.truth.rising].any()
+    rates = [(base[rows][:, big.truth.cultural & big.truth.rising] > 0).mean() for rows in (control, ~control)]
+    assert rates == pytest.approx([0.01, 0.10], abs=0.005)
+    assert (base[:, kind == "rising"] > 0).mean() == pytest.approx(0.01, abs=0.003)
+    assert (chat[:, kind == "rising"] > 0).mean() == pytest.approx(0.10, abs=0.01)
+
+
+def test_population_auroc_and_log_odds_are_those_of_a_large_sample(big: Vectors) -> None:
+    a, b = (dense(big, side)[where(big, "cultural", "en")] for side in SIDES)
+    rate_a, rate_b, factor = big.truth.shift_rates("en")
+    auroc, odds = population_auroc(rate_a, rate_b, factor), population_log_odds(rate_a, rate_b)
+    for latent in range(a.shape[1]):
+        u = stats.mannwhitneyu(b[:, latent], a[:, latent]).statistic / len(a) / len(b)
+        assert u == pytest.approx(auroc[latent], abs=0.02)
+        if np.isfinite(odds[latent]):
+            p, q = (a[:, latent] > 0).mean(), (b[:, latent] > 0).mean()
+            assert np.log(q / (1 - q) / p * (1 - p)) == pytest.approx(odds[latent], abs=0.4)
 
 
 def test_without_a_confound_unplanted_features_have_no_cultural_difference() -> None:

@@ -11,11 +11,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy.special import chdtrc, ndtri
 
 from antar.core.sparse import SparseCodes
 from antar.features.cells import Cells, Entries, average_ranks, entries_of, sum_over_units
 from antar.features.config import ContrastConfig
 from antar.features.designs import Design
+from antar.features.details import paired_details, unpaired_details
 from antar.features.paired import Pairs, paired_effects
 from antar.features.permutation import paired_statistics, pooled_p_values, unpaired_statistics
 from antar.features.statistics import MEASURES, Stratum, interaction_odds, moments, unpaired_effects
@@ -50,21 +52,27 @@ class Comparison:
 class Measured:
     """One half. Leading axes: places (the languages, then pooled), reported columns (real, then nulls).
 
-    effects: measure → `[places, columns, n_latents, n_targets]`; p the same shape
+    effects: measure → `[places, columns, n_latents, n_targets]`; p and z (see `PValues`) the same shape
+    largest: `[places, n_draws]`, the largest |z| under each shuffle
     sizes:   n_a, n_b, documents_a, documents_b → `[places, columns, n_targets]`
     fires:   bool `[places, n_latents]`, the latent fires on some compared text
+    details: `DETAILS` → `[places, n_latents, n_targets]`, of the real labels; empty for the selection half
     """
 
     effects: dict[str, np.ndarray]
     p: np.ndarray
+    z: np.ndarray
+    largest: np.ndarray
     sizes: dict[str, np.ndarray]
     fires: np.ndarray
+    details: dict[str, np.ndarray]
 
 
 def measure(
     comparison: Comparison, codes: SparseCodes, before: SparseCodes | None, live: np.ndarray, config: ContrastConfig
-) -> pl.DataFrame:
-    """Rows of one comparison: latents that are `live` and fire on a compared text of the estimation half.
+) -> tuple[pl.DataFrame, np.ndarray]:
+    """Rows of one comparison: latents that are `live` and fire on a compared text of the estimation half; and the
+    largest |z| of them under each shuffle, `[2, n_draws]`: in the single languages, and pooled.
 
     codes: all texts on side b; before: the same texts on side a (shift and interaction only)
     live:  bool `[n_latents]`
@@ -75,14 +83,15 @@ def measure(
     latents = np.unique(np.concatenate([np.empty(0, np.int64), *(e.latent for es in entries.values() for e in es)]))
     latents = latents[live[latents]]
     if len(latents) == 0:
-        return pl.DataFrame()
+        return pl.DataFrame(), np.zeros((2, 0), dtype=np.float32)
     floor = config.sd_floor * max(_typical_size(codes), _typical_size(before))
     measured = {
         half: _measure_half(comparison, comparison.halves[half], [_compact(e, latents) for e in entries[half]],
-                            len(latents), floor)
+                            len(latents), floor, detailed=half == "estimate")
         for half in comparison.halves
     }  # fmt: skip
-    return _rows(comparison, latents, measured, config)
+    largest = measured["estimate"].largest
+    return _rows(comparison, latents, measured, config), np.stack([largest[:-1].max(axis=0), largest[-1]])
 
 
 def _entries(design: Design, codes: SparseCodes, before: SparseCodes | None) -> Entries:
@@ -103,8 +112,9 @@ def _compact(entries: Entries, latents: np.ndarray) -> Entries:
 
 
 def _measure_half(
-    comparison: Comparison, designs: list[Design], entries: list[Entries], n_latents: int, sd_floor: float
-) -> Measured:
+    comparison: Comparison, designs: list[Design], entries: list[Entries], n_latents: int, sd_floor: float,
+    detailed: bool,
+) -> Measured:  # fmt: skip
     n_columns = len(comparison.nulls)
     fires = np.array([np.bincount(e.latent, (e.a > 0) | (e.b > 0), minlength=n_latents) > 0 for e in entries])
     fires = np.vstack([fires, fires.any(axis=0)])
@@ -121,12 +131,16 @@ def _measure_half(
         effects = [_group_effects(one, change, sd_floor) for one in strata]
         sizes = [_group_sizes(one) for one in strata]
     expected = _expected_units([cells for cells, _ in parts], designs, comparison)
-    return Measured(
-        {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES},
-        _p_values(statistics, expected, n_columns),
-        {name: np.stack([one[name] for one in sizes], axis=1) for name in sizes[0]},
-        fires,
-    )
+    p, z, largest = _p_values(statistics, expected, n_columns)
+    found = {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES}
+    details: dict[str, np.ndarray] = {}
+    if detailed and comparison.contrast == "shift":
+        details = paired_details(entries, designs, n_latents)
+    elif detailed:
+        sd, change = found["sd"][:, 0], comparison.contrast == "interaction"
+        details = unpaired_details(entries, designs, comparison.targets, n_latents, sd, change)
+    sizes_by_column = {name: np.stack([one[name] for one in sizes], axis=1) for name in sizes[0]}
+    return Measured(found, p, z, largest, sizes_by_column, fires, details)
 
 
 def group_cells(entries: Entries, design: Design, n_latents: int, change: bool = False) -> tuple[Cells, np.ndarray]:
@@ -197,7 +211,7 @@ def _group_effects(strata: list[Stratum], change: bool, sd_floor: float) -> dict
     if change:
         for place, one in zip(places, [*([stratum] for stratum in strata), strata], strict=True):
             nothing = np.full(place["d_av"].shape, np.nan)
-            place |= {"log_odds": interaction_odds(one), "magnitude_a": nothing, "magnitude_b": nothing}
+            place |= interaction_odds(one) | {"magnitude_a": nothing, "magnitude_b": nothing}
     return {name: np.stack([place[name] for place in places]) for name in MEASURES}
 
 
@@ -230,21 +244,46 @@ def _expected_units(cells: Sequence[Cells], designs: Sequence[Design], compariso
     return np.stack([*found, np.sum(found, axis=0)])
 
 
-def _p_values(statistics: np.ndarray, expected: np.ndarray, n_columns: int) -> np.ndarray:
-    """`[places, columns, n_latents, n_targets]`; every place has its own pools."""
+def _p_values(
+    statistics: np.ndarray, expected: np.ndarray, n_columns: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """p and z, `[places, columns, n_latents, n_targets]`, and the largest |z| under each shuffle, `[places,
+    n_draws]`; every place has its own pools."""
     places, n_latents, n_targets, _ = statistics.shape
-    p = np.empty((places, n_columns, n_latents, n_targets))
+    p, z = np.empty((2, places, n_columns, n_latents, n_targets))
+    largest: list[np.ndarray] = []
     for place in range(places):
         flat = statistics[place].reshape(n_latents * n_targets, -1)
         found = pooled_p_values(flat[:, :n_columns], flat[:, n_columns:], expected[place].ravel())
-        p[place] = found.T.reshape(n_columns, n_latents, n_targets)
-    return p
+        for into, values in ((p, found.p), (z, found.z)):
+            into[place] = values.T.reshape(n_columns, n_latents, n_targets)
+        largest.append(found.largest)
+    return p, z, np.stack(largest)
+
+
+def heterogeneity(d: np.ndarray, lo: np.ndarray, hi: np.ndarray) -> np.ndarray:
+    """p of Cochran's (1954) Q: do the languages' effects differ by more than their intervals allow?
+
+    d, lo, hi: `[n_languages, ...]`. Standard errors are the intervals' half lengths over 1.96, so that few documents
+    count as few. NaN where fewer than two languages have an interval of some length.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance = ((hi - lo) / 2 / ndtri(0.975)) ** 2
+        usable = np.isfinite(d) & (variance > 0)
+        weight = np.where(usable, 1 / variance, 0.0)
+        mean = np.sum(np.where(usable, weight * d, 0.0), axis=0) / weight.sum(axis=0)
+        q = np.sum(np.where(usable, weight * (d - mean) ** 2, 0.0), axis=0)
+        count = usable.sum(axis=0)
+        return np.where(count >= 2, chdtrc(np.maximum(count - 1, 1), q), np.nan)
 
 
 def _rows(
     comparison: Comparison, latents: np.ndarray, measured: dict[str, Measured], config: ContrastConfig
 ) -> pl.DataFrame:
     estimate, select = measured["estimate"], measured["select"]
+    effects = estimate.effects
+    mixed = heterogeneity(*(effects[name][:-1] for name in ("d_av", "d_lo", "d_hi")))
+    script = _script_only(effects["d_av"][:, 0], estimate.details["language_auroc"], config)
     frames: list[pl.DataFrame] = []
     designs = comparison.halves["estimate"]
     texts = sum(len(design.rows) for design in designs)
@@ -264,11 +303,30 @@ def _rows(
                 "null": pl.repeat(null, len(who), eager=True),
                 **{name: sizes[name][which].astype(np.int64) for name in SIZES},
                 **{name: values[place, column][who, which] for name, values in estimate.effects.items()},
+                **{name: _real(values[place], null)[who, which] for name, values in estimate.details.items()},
+                "het_p": mixed[column][who, which] if language == POOLED else np.full(len(who), np.nan),
+                "z": estimate.z[place, column][who, which],
                 "p": estimate.p[place, column][who, which],
                 "d_av_select": select.effects["d_av"][place, column][who, which],
                 "p_select": select.p[place, column][who, which],
                 "few": (np.minimum(sizes["n_a"], sizes["n_b"]) < config.warn_under)[which],
                 "matched": np.full(len(who), matched[place]),
+                "script_only": script[who, which],
             }
             frames.append(pl.DataFrame(columns))
     return pl.concat(frames).with_columns(pl.selectors.float().fill_nan(None))
+
+
+def _real(values: np.ndarray, null: str) -> np.ndarray:
+    """`values` of the real labels; those of a shuffle were not measured."""
+    return values if null == "" else np.full(values.shape, np.nan)
+
+
+def _script_only(d: np.ndarray, language_auroc: np.ndarray, config: ContrastConfig) -> np.ndarray:
+    """bool `[n_latents, n_targets]`: tells a language from the others, and within each one nothing.
+
+    d, language_auroc: `[places, n_latents, n_targets]`
+    """
+    with np.errstate(invalid="ignore"):
+        tells = np.abs(language_auroc[-1] - 0.5) >= config.script_auroc - 0.5
+        return tells & (np.nan_to_num(np.abs(d)) < config.script_d).all(axis=0)

@@ -39,6 +39,13 @@ class ContrastConfig(Config):
     """A group of fewer texts than this is marked `few`."""
     length_bins: int = Field(default=5, ge=1)
     """Quantile bins of text length (characters) within a language: labels are shuffled inside a bin."""
+    within: str | None = None
+    """A facet column (such as a topic or a template): the effect is given a second time with texts compared only with
+    texts of the same value (`d_within`). Values that one group alone has say nothing there."""
+    script_auroc: float = Field(default=0.95, gt=0.5, le=1)
+    """A latent that tells one language from the others this well tracks the script; ..."""
+    script_d: float = Field(default=0.2, ge=0)
+    """... and tracks nothing else (`script_only`) when its effect is smaller than this in each language."""
     nulls: tuple[Literal["shuffled", "same_checkpoint"], ...] = ("shuffled", "same_checkpoint")
     """Nulls measured beside every contrast; those of a sham come from the sham's own codes."""
     sd_floor: float = Field(default=1e-6, ge=0)

@@ -31,20 +31,22 @@ from antar.features.config import ContrastConfig
 from antar.features.designs import Design, languages_of, paired_design, unpaired_design
 from antar.features.examples import contrast_rows
 from antar.features.multiple import benjamini_hochberg
+from antar.features.permutation import max_p
 
 CONTRASTS = ("shift", "culture", "interaction", "facet")
 PAIRED = ("shift", "interaction")
 COLUMNS = (
     "contrast", "dictionary", "side_a", "side_b", "facet", "value", "language", "latent", "feature", "null",
-    "n_a", "n_b", "documents_a", "documents_b", "mean_a", "mean_b", "d_av", "d_lo", "d_hi", "hedges_g", "d_z",
-    "auroc", "log_odds", "fire_a", "fire_b", "magnitude_a", "magnitude_b", "p", "q", "d_av_select", "p_select",
-    "q_select", "few", "matched",
+    "n_a", "n_b", "documents_a", "documents_b", "mean_a", "mean_b", "sd", "d_av", "d_lo", "d_hi", "hedges_g", "d_z",
+    "auroc", "auroc_lo", "auroc_hi", "log_odds", "log_odds_lo", "log_odds_hi", "fire_a", "fire_b", "magnitude_a",
+    "magnitude_b", "z", "p", "q", "p_max", "d_av_select", "p_select", "q_select", "d_partial", "partial_lo",
+    "partial_hi", "d_within", "within_lo", "within_hi", "het_p", "language_auroc", "script_only", "few", "matched",
 )  # fmt: skip
 _STRINGS = ("contrast", "dictionary", "side_a", "side_b", "facet", "value", "language", "feature", "null")
 _INTEGERS = ("latent", "n_a", "n_b", "documents_a", "documents_b")
 SCHEMA = {
     name: pl.String if name in _STRINGS else pl.Int64 if name in _INTEGERS
-    else pl.Boolean if name == "few" else pl.Float64
+    else pl.Boolean if name in ("few", "script_only") else pl.Float64
     for name in COLUMNS
 }  # fmt: skip
 """The columns of `contrasts.parquet` and their types."""
@@ -104,6 +106,7 @@ def measure_contrasts(
     comparisons = {contrast: _comparisons(contrast, texts, config, seed) for contrast in _wanted(config)}
     jobs = [(contrast, *job) for contrast in comparisons for job in _jobs(contrast, sides, config)]
     frames: list[pl.DataFrame] = []
+    largest: dict[_Family, np.ndarray] = {}
     with progress("contrasts", len(jobs), "contrasts") as bar:
         for contrast, dictionary, side_a, side_b, null in jobs:
             bar.note(f"{contrast} {dictionary}")
@@ -111,11 +114,40 @@ def measure_contrasts(
             before = codes[dictionary, side_a] if contrast in PAIRED else None
             alive = np.ones(after.n_latents, dtype=bool) if live is None else live[dictionary]
             for comparison in comparisons[contrast]:
-                frame = measure(comparison, after, before, alive, config)
+                frame, reached = measure(comparison, after, before, alive, config)
                 frames.append(_named(frame, dictionary, side_a, side_b, null))
+                if frame.height:
+                    _keep_largest(largest, (contrast, comparison.facet, null), reached)
             bar.advance()
     table = pl.concat([frame for frame in frames if frame.height] or [pl.DataFrame(schema=SCHEMA)])
-    return with_q_values(table).select(pl.col(name).cast(SCHEMA[name]) for name in COLUMNS)
+    return with_p_max(with_q_values(table), largest).select(pl.col(name).cast(SCHEMA[name]) for name in COLUMNS)
+
+
+_Family = tuple[str, str | None, str]
+"""(contrast, facet, null); "" for the real rows, whose shuffles also serve the row that shows one of them."""
+
+
+def _keep_largest(largest: dict[_Family, np.ndarray], family: _Family, reached: np.ndarray) -> None:
+    """One shuffle relabels all dictionaries at once, so the largest |z| is taken over all of them."""
+    largest[family] = np.maximum(largest[family], reached) if family in largest else reached
+
+
+def with_p_max(table: pl.DataFrame, largest: Mapping[_Family, np.ndarray]) -> pl.DataFrame:
+    """Add `p_max`: p adjusted for all tests of the family by the largest |z| (see `max_p`).
+
+    largest: family → float `[2, n_draws]`, over the rows of single languages, and over the pooled rows
+    """
+    found = np.full(table.height, np.nan)
+    z = table["z"].cast(pl.Float64).fill_null(float("nan")).to_numpy() if table.height else found
+    pooled = (table["language"] == POOLED).to_numpy()
+    keys = table.select("contrast", "facet", pl.col("null").replace("shuffled", "")).rows()
+    place = {family: i for i, family in enumerate(largest)}
+    family_of = np.array([place.get(key, -1) for key in keys], dtype=np.int64)
+    for family, number in place.items():
+        for row, its_place in enumerate((~pooled, pooled)):
+            at = (family_of == number) & its_place
+            found[at] = max_p(z[at], largest[family][row])
+    return table.with_columns(p_max=pl.Series(found, dtype=pl.Float64).fill_nan(None))
 
 
 def sides_of(codes: CodeSets) -> dict[DictionaryId, set[str]]:
@@ -192,6 +224,9 @@ def with_q_values(table: pl.DataFrame) -> pl.DataFrame:
 
 
 def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> list[Comparison]:
+    if config.within is not None and config.within not in texts.columns:
+        raise UserError(f"contrasts.within: expected a column of the texts, found {config.within!r}; one of "
+                        f"{', '.join(texts.columns)}")  # fmt: skip
     if contrast == "facet":
         return [one for facet in config.facets for one in _facet_comparison(facet, texts, config, seed)]
     cultural = (texts["group"] == "cultural").to_numpy()
@@ -208,7 +243,9 @@ def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, see
     def unpaired(half: str, language: str, its: np.ndarray) -> Design:
         groups = cultural[its].astype(np.int64)
         stream = (config.stream, "culture", half)  # the interaction shuffles the same labels
-        return unpaired_design(texts, language, its, groups, 2, config.length_bins, columns, seed, *stream)
+        return unpaired_design(
+            texts, language, its, groups, 2, config.length_bins, columns, seed, *stream, within=config.within
+        )
 
     if cultural[rows].all() or not cultural[rows].any():
         raise UserError(
@@ -233,7 +270,10 @@ def _facet_comparison(facet: str, texts: pl.DataFrame, config: ContrastConfig, s
     def unpaired(half: str, language: str, its: np.ndarray) -> Design:
         stream = (config.stream, "facet", facet, half)
         groups = labels[its].astype(np.int64)
-        return unpaired_design(texts, language, its, groups, len(values), config.length_bins, columns, seed, *stream)
+        within = None if config.within == facet else config.within
+        return unpaired_design(
+            texts, language, its, groups, len(values), config.length_bins, columns, seed, *stream, within=within
+        )
 
     yield Comparison("facet", facet, tuple(values), np.arange(len(values)), _by_half(texts, rows, unpaired), nulls)
 

@@ -28,6 +28,8 @@ class Design:
                 as a null of their own; the rest make the permutation distribution.
     n_groups:   how many groups the labels name (0 in a paired design)
     matched:    share of the texts in length bins that hold more than one group: outside them nothing can be shuffled
+    characters: int64 `[n_texts of the design]`, lengths; strata: strings of the same length, the facet within which
+                groups are compared a second time (None: nowhere)
     """
 
     language: str
@@ -37,6 +39,8 @@ class Design:
     labels: np.ndarray
     n_groups: int
     matched: float
+    characters: np.ndarray
+    strata: np.ndarray | None = None
 
     @property
     def n_units(self) -> int:
@@ -45,13 +49,13 @@ class Design:
 
 def unpaired_design(
     texts: pl.DataFrame, language: str, rows: np.ndarray, groups: np.ndarray, n_groups: int, bins: int,
-    columns: tuple[int, int], seed: int, *stream: str
+    columns: tuple[int, int], seed: int, *stream: str, within: str | None = None
 ) -> Design:  # fmt: skip
     """Groups of texts in one language.
 
     rows:    int64 `[n]`, the texts; groups: int `[n]` in 0 … n_groups − 1
     bins:    quantile bins of length (characters of the text, averaged over a unit)
-    columns: (null shuffles, draws)
+    columns: (null shuffles, draws); within: a facet; a text without a value of it is a stratum of its own kind
 
     A document with texts of several groups becomes one unit for each group. Their labels are then shuffled apart,
     which ignores that such units resemble each other and so errs on the safe side.
@@ -71,7 +75,8 @@ def unpaired_design(
         tiled = np.tile(observed[members], (sum(columns), 1))
         labels[members] = np.column_stack([observed[members], rng.permuted(tiled, axis=1).T])
         mixed += sizes[members].sum() if len(np.unique(observed[members])) > 1 else 0.0
-    return Design(language, rows, unit, sizes, labels, n_groups, mixed / max(sizes.sum(), 1.0))
+    strata = None if within is None else texts[within].gather(rows).cast(pl.String).fill_null("").to_numpy()
+    return Design(language, rows, unit, sizes, labels, n_groups, mixed / max(sizes.sum(), 1.0), lengths, strata)
 
 
 def paired_design(
@@ -84,7 +89,8 @@ def paired_design(
     rng = numpy_rng(seed, *stream, language)
     swaps = rng.integers(0, 2, (len(sizes), sum(columns)), dtype=np.int8) * 2 - 1
     labels = np.column_stack([np.ones(len(sizes), dtype=np.int16), swaps.astype(np.int16)])
-    return Design(language, rows, unit, sizes, labels, 0, 1.0)
+    lengths = texts["text"].gather(rows).str.len_chars().to_numpy()
+    return Design(language, rows, unit, sizes, labels, 0, 1.0, lengths)
 
 
 def length_bins(lengths: np.ndarray, bins: int) -> np.ndarray:

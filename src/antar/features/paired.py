@@ -13,7 +13,8 @@ from functools import cached_property
 import numpy as np
 
 from antar.features.cells import Cells
-from antar.features.statistics import MEASURES, hedges_factor, interval, log_odds, weighted, woolf
+from antar.features.intervals import Part, freedom_of, half_width
+from antar.features.statistics import MEASURES, hedges_factor, log_odds, odds_interval, paired_odds_variance, weighted
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,36 @@ class Pairs:
         )
         return np.maximum(total, 0) / self.n**2 * self.units / (self.units - 1)
 
+    def part(self, weight: np.ndarray, d: np.ndarray, sd: np.ndarray) -> Part:
+        """The variance of d that this language brings, by the delta method, and its degrees of freedom."""
+        change = self.cells.sums["b"] - self.cells.sums["a"]
+        squares, some = self.cells.by_latent(change**2), (change != 0).astype(np.float64)
+        mean = (self.mean("b") - self.mean("a"))[self.cells.latent]
+        centred = some * (change - mean * self.unit_sizes[self.cells.unit]) ** 2
+        typical = self.cells.by_latent(centred) / np.maximum(self.cells.by_latent(some), 1)
+        variance = self.mean_of_squares(1 / sd, -d / (4 * sd**2)) + typical / (sd * self.n) ** 2
+        fourths = self.cells.by_latent(change**4) + typical**2
+        return weight**2 * variance, freedom_of(squares + typical, fourths, np.array(float(self.units)))
+
+    def odds_variance(self) -> np.ndarray:
+        """Cluster-robust variance `[n_latents]` of the change of the log odds of firing."""
+        fired = self.cells.sums["fired_a"], self.cells.sums["fired_b"]
+        size = self.unit_sizes[self.cells.unit]
+        p = [self.cells.by_latent(one) / self.n for one in fired]
+        with_size = [self.cells.by_latent(one * size) for one in fired]
+        squares = np.sum(self.unit_sizes**2)
+
+        def covariance(i: int, j: int) -> np.ndarray:
+            total = (
+                self.cells.by_latent(fired[i] * fired[j]) - p[j] * with_size[i] - p[i] * with_size[j]
+                + p[i] * p[j] * squares
+            )  # fmt: skip
+            return total / self.n**2 * self.units / (self.units - 1)
+
+        counts = p[0] * self.n, p[1] * self.n
+        covariances = covariance(0, 0), covariance(1, 1), covariance(0, 1)
+        return paired_odds_variance(np.array(self.n), *counts, *covariances)
+
 
 def paired_effects(strata: Sequence[Pairs], sd_floor: float) -> dict[str, np.ndarray]:
     """`MEASURES` of b against a, each `[n_latents]`; languages are weighted by their texts."""
@@ -83,19 +114,16 @@ def paired_effects(strata: Sequence[Pairs], sd_floor: float) -> dict[str, np.nda
         flat, still = variance <= sd_floor**2, change_sd <= sd_floor
         sd = np.where(flat, 1.0, np.sqrt(variance))
         d = np.where(flat, 0.0, (mean_b - mean_a) / sd)
-        parts = [
-            (wi**2 * s.mean_of_squares(1 / sd, -d / (4 * sd**2)), np.array(s.units - 1.0))
-            for wi, s in zip(w, usable, strict=True)
-        ]
-        d_lo, d_hi = interval(d, parts, flat)
+        reach = np.where(flat, 0.0, half_width([s.part(wi, d, sd) for wi, s in zip(w, usable, strict=True)]))
         fire_a, fire_b = (weighted(w, [s.totals[f"fired_{side}"] / s.n for s in usable]) for side in "ab")
         odds = [log_odds(s.totals["fired_a"], np.array(s.n), s.totals["fired_b"], np.array(s.n)) for s in usable]
         return {
-            "mean_a": mean_a, "mean_b": mean_b, "d_av": d, "d_lo": d_lo, "d_hi": d_hi,
+            "mean_a": mean_a, "mean_b": mean_b, "sd": np.where(flat, np.nan, sd), "d_av": d,
+            "d_lo": d - reach, "d_hi": d + reach,
             "hedges_g": d * hedges_factor(np.array(total - len(usable))),
             "d_z": np.where(still, 0.0, (mean_b - mean_a) / np.where(still, 1.0, change_sd)),
             "auroc": weighted(w, [_auroc(s) for s in usable]),
-            "log_odds": woolf(odds, w),
+            **odds_interval(odds, [s.odds_variance() for s in usable], w),
             "fire_a": fire_a, "fire_b": fire_b,
             "magnitude_a": np.where(fire_a > 0, mean_a / fire_a, np.nan),
             "magnitude_b": np.where(fire_b > 0, mean_b / fire_b, np.nan),

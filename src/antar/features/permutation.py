@@ -18,6 +18,7 @@ this is calibrated.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
@@ -163,29 +164,56 @@ def _changes(cells: Cells, design: Design, chunk: slice) -> _Part:
     return mean[:, None, :], variance[:, None, :], 1 / size, size
 
 
-def pooled_p_values(observed: np.ndarray, draws: np.ndarray, expected: np.ndarray) -> np.ndarray:
+@dataclass(frozen=True)
+class PValues:
+    """p:       `[n_cells, n_columns]`, two-sided, each column tested on its own
+    z:       the statistics standardised by their own shuffles, the same shape; NaN where p is
+    largest: float32 `[n_draws]`, the largest |z| of any cell under each shuffle
+    """
+
+    p: np.ndarray
+    z: np.ndarray
+    largest: np.ndarray
+
+
+def pooled_p_values(observed: np.ndarray, draws: np.ndarray, expected: np.ndarray) -> PValues:
     """Two-sided p of each cell, with the tail of the null pooled over similar cells (see the module's paragraph).
 
-    observed: `[n_cells, n_columns]` statistics, each column tested on its own
+    observed: `[n_cells, n_columns]` statistics
     draws:    `[n_cells, n_draws]`, the same statistic under shuffles
     expected: `[n_cells]`, what decides which cells are alike: the expected number of firing units in group b
 
     NaN where a statistic is NaN; 1 where the shuffles do not vary. p = 2·min(upper, lower), each (1 + hits)/(1 + N).
     """
-    p = np.full(observed.shape, np.nan)
+    p, z = np.full(observed.shape, np.nan), np.full(observed.shape, np.nan)
+    largest = np.zeros(draws.shape[1], dtype=np.float32)
     testable = np.flatnonzero(~np.isnan(observed).any(axis=1) & ~np.isnan(draws).any(axis=1))
     centre = draws.mean(axis=1, dtype=np.float64, keepdims=True)
     spread = draws.std(axis=1, dtype=np.float64, keepdims=True)
     still = spread[:, 0] <= 1e-6 * (1 + np.abs(centre[:, 0]))
-    p[testable] = 1.0
+    p[testable], z[testable] = 1.0, 0.0
     varying = testable[~still[testable]]
     if len(varying) == 0:
-        return p
+        return PValues(p, z, largest)
     order = varying[np.argsort(expected[varying], kind="stable")]
     for pool in np.array_split(order, max(1, min(MAX_POOLS, len(order) // POOL_CELLS))):
         null = left_out((draws[pool] - centre[pool]) / spread[pool]).astype(np.float32)
-        p[pool] = _pool_p((observed[pool] - centre[pool]) / spread[pool], null)
-    return p
+        z[pool] = (observed[pool] - centre[pool]) / spread[pool]
+        p[pool] = _pool_p(z[pool], null)
+        largest = np.maximum(largest, np.abs(null).max(axis=0))
+    return PValues(p, z, largest)
+
+
+def max_p(z: np.ndarray, largest: np.ndarray) -> np.ndarray:
+    """p adjusted for all the tests that `largest` `[n_draws]` was taken over (Westfall & Young 1993, single step).
+
+    The share of shuffles in which some test reaches |z|, (1 + hits)/(1 + draws); NaN stays NaN. It controls the
+    chance of one false finding or more, however the tests depend, because a shuffle relabels them all at once.
+    """
+    ordered = np.sort(largest)
+    slack = 1e-4 * (1 + np.abs(z))
+    hits = len(ordered) - np.searchsorted(ordered, np.abs(z) - slack)
+    return np.where(np.isnan(z), np.nan, (1 + hits) / (1 + len(ordered)))
 
 
 def left_out(z: np.ndarray) -> np.ndarray:

@@ -5,7 +5,7 @@ strata: a pooled number is the weighted mean of the languages' numbers, so a dif
 taken for a difference between groups (Simpson's paradox). Sources: d_av, Cumming 2012, *Understanding The New
 Statistics*, ch. 11 and Lakens 2013, eq. 10; Hedges' correction, Hedges 1981, eq. 6e (exact); AUROC = Mann–Whitney
 U/(n_a n_b) and Cliff's delta = 2 AUROC − 1; log-odds, Haldane 1955 and Anscombe 1956, pooled as Woolf 1955; standard
-errors, clusters as in Liang & Zeger 1986 with the factor G/(G − 1); degrees of freedom, Satterthwaite 1946.
+errors, clusters as in Liang & Zeger 1986 with the factor G/(G − 1); intervals, `intervals` (AUROC's: `placements`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import gammaln, stdtrit
+from scipy.special import gammaln, ndtri
 
 from antar.features.cells import Cells
+from antar.features.intervals import Part, freedom_of, half_width, logit_variance
 
-MEASURES = ("mean_a", "mean_b", "d_av", "d_lo", "d_hi", "hedges_g", "d_z", "auroc", "log_odds",
-            "fire_a", "fire_b", "magnitude_a", "magnitude_b")  # fmt: skip
+MEASURES = ("mean_a", "mean_b", "sd", "d_av", "d_lo", "d_hi", "hedges_g", "d_z", "auroc", "log_odds", "log_odds_lo",
+            "log_odds_hi", "fire_a", "fire_b", "magnitude_a", "magnitude_b")  # fmt: skip
 """The columns that an effect has, each `[n_latents, n_targets]`."""
+RATE_PAIRS = (("fired", "fired"), ("fired_before", "fired_before"), ("fired_after", "fired_after"),
+              ("fired_before", "fired_after"))  # fmt: skip
+"""Sums whose covariance over documents is wanted."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +33,10 @@ class Moments:
 
     n, units, squares: float64 `[n_targets]`: texts, units, and the sum of squared unit sizes
     the others:        float64 `[n_latents, n_targets]`: with S1 and S2 a unit's sums of x and of x² and m its size,
-                       s1 = ΣS1, s2 = ΣS2, s11 = ΣS1², s12 = ΣS1·S2, s22 = ΣS2², m1 = Σm·S1, m2 = Σm·S2;
-                       `fired` counts texts that fire, `rank` sums (rank − rank of a zero)
+                       s1 = ΣS1, s2 = ΣS2, s11 = ΣS1², s12 = ΣS1·S2, s22 = ΣS2², m1 = Σm·S1, m2 = Σm·S2,
+                       s4 = ΣS1⁴, some = units with S1 ≠ 0 and "some m" their Σm²; `fired` counts texts that
+                       fire, `rank` sums (rank − rank of a zero); with F (and H) a unit's texts that fire,
+                       "f m" = Σm·F and "f h" = ΣF·H
     """
 
     n: np.ndarray
@@ -76,13 +82,38 @@ class Moments:
         )
         return np.maximum(total, 0) / self.n**2 * self.units / (self.units - 1)
 
+    @property
+    def firing_squares(self) -> np.ndarray:
+        """Σ(S1 − m·mean)² over the units with S1 ≠ 0."""
+        mean = self.mean
+        squares = self.sums["s11"] - 2 * mean * self.sums["m1"] + mean**2 * self.sums["some m"]
+        return np.where(self.n > 0, np.maximum(squares, 0), 0.0)
+
+    def rate(self, fired: str) -> np.ndarray:
+        return self.sums[fired] / self.n
+
+    def rate_covariance(self, one: str, other: str) -> np.ndarray:
+        """Cluster-robust covariance of two firing rates, sums `one` and `other`."""
+        p, r = self.rate(one), self.rate(other)
+        total = (
+            self.sums[f"{one} {other}"] - r * self.sums[f"{one} m"] - p * self.sums[f"{other} m"]
+            + p * r * self.squares
+        )  # fmt: skip
+        return total / self.n**2 * self.units / (self.units - 1)
+
 
 def moments(cells: Cells, unit_sizes: np.ndarray, labels: np.ndarray, n_groups: int) -> Moments:
     """The moments of every group at once; `labels` int `[n_units]` in 0 … n_groups − 1."""
     size = unit_sizes[cells.unit]
     s1, s2 = cells.sums["s1"], cells.sums["s2"]
     columns = {"s1": s1, "s2": s2, "s11": s1 * s1, "s12": s1 * s2, "s22": s2 * s2, "m1": size * s1, "m2": size * s2}
+    some = (s1 != 0).astype(np.float64)
+    columns |= {"s4": s1**4, "some": some, "some m": some * size**2}
     columns |= {name: values for name, values in cells.sums.items() if name not in columns}
+    for one, other in RATE_PAIRS:
+        if other in cells.sums:
+            columns[f"{other} m"] = cells.sums[other] * size
+            columns[f"{one} {other}"] = cells.sums[one] * cells.sums[other]
     return Moments(
         np.bincount(labels, unit_sizes, minlength=n_groups),
         np.bincount(labels, minlength=n_groups).astype(np.float64),
@@ -135,42 +166,44 @@ def unpaired_effects(strata: Sequence[Stratum], sd_floor: float) -> dict[str, np
         flat = variance <= sd_floor**2
         sd = np.where(flat, 1.0, np.sqrt(variance))
         d = np.where(flat, 0.0, (mean_b - mean_a) / sd)
-        beta = -d / (4 * sd**2)
-        parts = [
-            (wi**2 * group.mean_of_squares(sign / sd, beta), group.units - 1)
-            for wi, pair in zip(w, zip(a, b, strict=True), strict=True)
-            for sign, group in zip((-1, 1), pair, strict=True)
-        ]
-        d_lo, d_hi = interval(d, parts, flat)
+        parts = [part for wi, stratum in zip(w, strata, strict=True) for part in _mean_parts(stratum, wi, d, sd)]
+        reach = np.where(flat, 0.0, half_width(parts))
         freedom = np.sum([np.where(s.enough, s.a.n + s.b.n - 2, 0) for s in strata], axis=0)
         fire_a, fire_b = weighted(w, [x.fire for x in a]), weighted(w, [x.fire for x in b])
+        odds = [log_odds(s.a.sums["fired"], s.a.n, s.b.sums["fired"], s.b.n) for s in strata]
+        noise = [
+            np.sum([logit_variance(x.sums["fired"], x.n, x.rate_covariance("fired", "fired")) for x in pair], axis=0)
+            for pair in zip(a, b, strict=True)
+        ]
         return {
-            "mean_a": mean_a, "mean_b": mean_b, "d_av": d, "d_lo": d_lo, "d_hi": d_hi,
+            "mean_a": mean_a, "mean_b": mean_b, "sd": np.where(flat, np.nan, sd), "d_av": d,
+            "d_lo": d - reach, "d_hi": d + reach,
             "hedges_g": d * hedges_factor(freedom), "d_z": np.full(d.shape, np.nan),
             "auroc": weighted(w, [_auroc(stratum) for stratum in strata]),
-            "log_odds": woolf([log_odds(s.a.sums["fired"], s.a.n, s.b.sums["fired"], s.b.n) for s in strata], w),
+            **odds_interval(odds, noise, w),
             "fire_a": fire_a, "fire_b": fire_b,
             "magnitude_a": np.where(fire_a > 0, mean_a / fire_a, np.nan),
             "magnitude_b": np.where(fire_b > 0, mean_b / fire_b, np.nan),
         }  # fmt: skip
 
 
+def _mean_parts(stratum: Stratum, weight: np.ndarray, d: np.ndarray, sd: np.ndarray) -> list[Part]:
+    """The variance of d that the two groups of a stratum bring, by the delta method, and its degrees of freedom."""
+    pair = (stratum.a, stratum.b)
+    typical = sum(x.firing_squares for x in pair) / np.maximum(sum(x.sums["some"] for x in pair), 1)
+    parts: list[Part] = []
+    for sign, group in zip((-1, 1), pair, strict=True):
+        variance = group.mean_of_squares(sign / sd, -d / (4 * sd**2)) + typical / (sd * group.n) ** 2
+        freedom = freedom_of(group.sums["s11"] + typical, group.sums["s4"] + typical**2, group.units)
+        # A group of one unit has no variance; `combined` passes it over because it has no freedom.
+        parts.append((weight**2 * variance, np.where(group.units < 2, 0.0, freedom)))
+    return parts
+
+
 def _auroc(stratum: Stratum) -> np.ndarray:
     a, b = stratum.a, stratum.b
     rank_sum = b.sums["rank"] + b.n * stratum.zero_rank[:, None]
     return (rank_sum - b.n * (b.n + 1) / 2) / (a.n * b.n)
-
-
-def interval(
-    d: np.ndarray, parts: Sequence[tuple[np.ndarray, np.ndarray]], flat: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """95% interval of d by the delta method: the variance is a sum of `parts` (variance, degrees of freedom)."""
-    variances = [np.where(np.isnan(v) & (f <= 0), 0.0, v) for v, f in parts]
-    variance = np.sum(variances, axis=0)
-    spread = np.sum([v**2 / np.maximum(f, 1) for v, (_, f) in zip(variances, parts, strict=True)], axis=0)
-    freedom = np.where(spread > 0, variance**2 / spread, 1.0)
-    half_width = np.where(flat, 0.0, stdtrit(freedom, 0.975) * np.sqrt(variance))
-    return d - half_width, d + half_width
 
 
 def hedges_factor(freedom: np.ndarray) -> np.ndarray:
@@ -188,22 +221,54 @@ def log_odds(
     return ratio, np.sum([1 / cell for cell in table], axis=0)
 
 
-def woolf(parts: Sequence[tuple[np.ndarray, np.ndarray]], use: Sequence[np.ndarray]) -> np.ndarray:
-    """Inverse-variance mean of log odds ratios over the strata whose `use` is not 0 (NaN where none is usable)."""
-    weights = [
-        np.where(np.isnan(u), np.nan, np.where(u > 0, 1 / v, 0.0)) for u, (_, v) in zip(use, parts, strict=True)
-    ]
-    return weighted(normalised(weights), [ratio for ratio, _ in parts])
+def odds_interval(
+    odds: Sequence[tuple[np.ndarray, np.ndarray]], noise: Sequence[np.ndarray], use: Sequence[np.ndarray]
+) -> dict[str, np.ndarray]:
+    """log_odds, log_odds_lo and log_odds_hi: the inverse-variance mean of log odds ratios (Woolf) and its interval.
+
+    odds: (ratio, Woolf variance) of each stratum; noise: the ratio's cluster-robust variance; use: the strata's
+    weights, of which those that are 0 are left out (NaN where none is usable)
+    """
+    weights = normalised(
+        [np.where(np.isnan(u), np.nan, np.where(u > 0, 1 / v, 0.0)) for u, (_, v) in zip(use, odds, strict=True)]
+    )
+    centre = weighted(weights, [ratio for ratio, _ in odds])
+    variance = np.sum([np.where(w == 0, 0.0, w**2 * v) for w, v in zip(weights, noise, strict=True)], axis=0)
+    reach = ndtri(0.975) * np.sqrt(variance)
+    return {"log_odds": centre, "log_odds_lo": centre - reach, "log_odds_hi": centre + reach}
 
 
-def interaction_odds(strata: Sequence[Stratum]) -> np.ndarray:
+def interaction_odds(strata: Sequence[Stratum]) -> dict[str, np.ndarray]:
     """Log odds ratio of firing after against before in group b, minus the same in group a; pooled as Woolf."""
-    parts: list[tuple[np.ndarray, np.ndarray]] = []
-    for stratum in strata:
-        (in_a, noise_a), (in_b, noise_b) = (
-            log_odds(group.sums["fired_before"], group.n, group.sums["fired_after"], group.n)
-            for group in (stratum.a, stratum.b)
-        )
-        parts.append((in_b - in_a, noise_a + noise_b))
+    odds: list[tuple[np.ndarray, np.ndarray]] = []
+    noise: list[np.ndarray] = []
     with np.errstate(invalid="ignore", divide="ignore"):
-        return woolf(parts, normalised([stratum.weight for stratum in strata]))
+        for stratum in strata:
+            (in_a, woolf_a), (in_b, woolf_b) = (
+                log_odds(group.sums["fired_before"], group.n, group.sums["fired_after"], group.n)
+                for group in (stratum.a, stratum.b)
+            )
+            odds.append((in_b - in_a, woolf_a + woolf_b))
+            noise.append(
+                np.sum([paired_odds_variance(group.n, *_firing(group)) for group in (stratum.a, stratum.b)], axis=0)
+            )
+        return odds_interval(odds, noise, normalised([stratum.weight for stratum in strata]))
+
+
+def _firing(group: Moments) -> tuple[np.ndarray, ...]:
+    before, after = "fired_before", "fired_after"
+    covariances = [group.rate_covariance(*pair) for pair in RATE_PAIRS[1:]]
+    return group.sums[before], group.sums[after], *covariances
+
+
+def paired_odds_variance(
+    n: np.ndarray, fired_a: np.ndarray, fired_b: np.ndarray, var_a: np.ndarray, var_b: np.ndarray, cov: np.ndarray
+) -> np.ndarray:
+    """Variance of the change of a logit between two sides of the same texts.
+
+    fired_a, fired_b: texts that fire on each side, of n; var_a, var_b, cov: cluster-robust, of the two rates
+    """
+    of_a, of_b = logit_variance(fired_a, n, var_a), logit_variance(fired_b, n, var_b)
+    both = var_a * var_b
+    correlation = np.where(both > 0, np.clip(cov / np.sqrt(np.where(both > 0, both, 1.0)), -1, 1), 0.0)
+    return of_a + of_b - 2 * correlation * np.sqrt(of_a * of_b)

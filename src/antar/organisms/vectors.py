@@ -30,12 +30,14 @@ from antar.core.sparse import SparseCodes
 LANGUAGES = ("en", "hi")
 GROUPS = ("control", "cultural")
 SIDES = ("base", "chat")
-KINDS = ("unchanged", "shifted", "appearing", "vanishing")
+KINDS = ("unchanged", "shifted", "appearing", "vanishing", "rising")
 # Log-normal strengths exp(SPREAD·z): the second moment is MOMENT times the squared mean.
 SPREAD = 0.5
 MOMENT = float(np.exp(SPREAD**2))
 SHIFTED_RATE = 0.6
 """A feature whose strength (not its firing) changes must fire often, or no factor reaches a large d_av."""
+RISING = (0.01, 0.10)
+"""Rates between which a rising feature changes: ten times as often, and yet a d_av of about 0.3."""
 
 
 class VectorConfig(Config):
@@ -58,12 +60,16 @@ class VectorConfig(Config):
     """Features that never fire in base."""
     vanishing: int = Field(default=0, ge=0)
     """Features that never fire in chat."""
+    rising: int = Field(default=0, ge=0)
+    """Features that fire on 1% of the texts in base and on 10% in chat, as strongly."""
     d: float = Field(default=0.8, gt=0, lt=1.2)
-    """|d_av| in the population of each changed feature."""
+    """|d_av| in the population of each changed feature, the rising ones aside."""
     change_on: Literal["all", "cultural"] = "all"
     """On which texts the change happens; on cultural ones only, it is an interaction too."""
     cultural: int = Field(default=0, ge=0)
     """Unchanged features that fire on cultural texts and never on controls, with d_av = `d`."""
+    cultural_rising: int = Field(default=0, ge=0)
+    """Unchanged features that fire on 1% of the controls and on 10% of the cultural texts."""
 
     rates: tuple[float, float] = (0.02, 0.5)
     """Firing rates of the other features, log-uniform between these."""
@@ -87,12 +93,14 @@ class Truth:
 
     kind:     `[n_latents]` of `KINDS`
     cultural: bool `[n_latents]`, planted as a difference between cultural and control texts
+    rising:   bool `[n_latents]`, those of either kind that change from RISING[0] to RISING[1]
     rate, mean, variance: float64 `[2 sides, 2 groups, 2 languages, n_latents]` in the population of texts, in the
                           orders of SIDES, GROUPS and LANGUAGES; mean and variance are of the code values
     """
 
     kind: np.ndarray
     cultural: np.ndarray
+    rising: np.ndarray
     rate: np.ndarray
     mean: np.ndarray
     variance: np.ndarray
@@ -111,6 +119,23 @@ class Truth:
         """Population d_av `[n_latents]` of cultural against control texts in the codes of `side`."""
         mean, variance = self.mean[SIDES.index(side)], self.variance[SIDES.index(side)]
         return _d_av(mean[0], variance[0], mean[1], variance[1], weights)
+
+    def shift_rates(self, language: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rate in base, rate in chat, factor on the strength), each `[n_latents]`, of cultural texts."""
+        return self._pair((0, 1), (1, 1), language)
+
+    def culture_rates(self, language: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(rate on controls, rate on cultural texts, factor on the strength), each `[n_latents]`, in base."""
+        return self._pair((0, 0), (0, 1), language)
+
+    def _pair(
+        self, a: tuple[int, int], b: tuple[int, int], language: str
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        at = LANGUAGES.index(language)
+        rate_a, rate_b = self.rate[(*a, at)], self.rate[(*b, at)]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            factor = (self.mean[(*b, at)] / rate_b) / (self.mean[(*a, at)] / rate_a)
+        return rate_a, rate_b, np.where((rate_a > 0) & (rate_b > 0), factor, 1.0)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -135,7 +160,7 @@ class Vectors:
 
 def make_vectors(cfg: VectorConfig) -> Vectors:
     """The dataset of `cfg`; the same seed gives the same bits."""
-    planted = cfg.shifted + cfg.appearing + cfg.vanishing + cfg.cultural
+    planted = cfg.shifted + cfg.appearing + cfg.vanishing + cfg.cultural + cfg.rising + cfg.cultural_rising
     if planted > cfg.n_latents:
         raise UserError(f"vectors: expected at most {cfg.n_latents} planted features (n_latents), found {planted}")
     texts, length = _texts(cfg)
@@ -195,10 +220,13 @@ def _plant(cfg: VectorConfig) -> tuple[Truth, tuple[np.ndarray, np.ndarray], np.
     rng = numpy_rng(cfg.seed, "vectors", "plant")
     n = cfg.n_latents
     kind, cultural = np.full(n, "unchanged", dtype="<U9"), np.zeros(n, dtype=bool)
-    places = np.split(rng.permutation(n), np.cumsum([cfg.shifted, cfg.appearing, cfg.vanishing, cfg.cultural]))
-    for name, place in zip(KINDS[1:], places, strict=False):
+    wanted = [cfg.shifted, cfg.appearing, cfg.vanishing, cfg.cultural, cfg.rising, cfg.cultural_rising]
+    places = np.split(rng.permutation(n), np.cumsum(wanted))
+    for name, place in zip(KINDS[1:], (*places[:3], places[4]), strict=True):
         kind[place] = name
-    cultural[places[3]] = True
+    cultural[np.concatenate([places[3], places[5]])] = True
+    rising = np.zeros(n, dtype=bool)
+    rising[np.concatenate([places[4], places[5]])] = True
     base_rate = np.exp(rng.uniform(*np.log(cfg.rates), size=n))
     rate = np.broadcast_to(base_rate, (2, 2, 2, n)).copy()
     weak = np.where(rng.random(n) < cfg.language_share, rng.integers(0, 2, n), -1)
@@ -213,6 +241,10 @@ def _plant(cfg: VectorConfig) -> tuple[Truth, tuple[np.ndarray, np.ndarray], np.
         rate[absent, groups][..., place] = 0.0
     rate[..., places[3]] = _rate_of(cfg.d)
     rate[:, 0][..., places[3]] = 0.0
+    for place in (places[4], places[5]):
+        rate[..., place] = RISING[0]
+    rate[1, groups][..., places[4]] = RISING[1]
+    rate[:, 1][..., places[5]] = RISING[1]
 
     beta = np.where((kind == "unchanged") & ~cultural, cfg.length_effect, 0.0)
     a = ndtri(rate) * np.sqrt(1 + beta**2)
@@ -220,7 +252,7 @@ def _plant(cfg: VectorConfig) -> tuple[Truth, tuple[np.ndarray, np.ndarray], np.
     with np.errstate(invalid="ignore"):  # −∞ stays −∞
         rate = ndtr((a + beta * longer) / np.sqrt(1 + beta**2))
     mean = rate * strength
-    truth = Truth(kind, cultural, rate, mean, rate * MOMENT * strength**2 - mean**2)
+    truth = Truth(kind, cultural, rising, rate, mean, rate * MOMENT * strength**2 - mean**2)
     return truth, (a, beta), strength
 
 
@@ -253,6 +285,19 @@ def _codes(
         values = strength[side, group, language] * np.exp(SPREAD * (z + own_z) - SPREAD**2 / 2)
         dense.append(np.where(fires, values, 0.0))
     return dense
+
+
+def population_log_odds(rate_a: np.ndarray, rate_b: np.ndarray) -> np.ndarray:
+    """ln of the odds ratio of firing, b against a; infinite where a feature never fires on one side."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(rate_b) - np.log1p(-rate_b) - np.log(rate_a) + np.log1p(-rate_a)
+
+
+def population_auroc(rate_a: np.ndarray, rate_b: np.ndarray, factor: np.ndarray) -> np.ndarray:
+    """P(b > a) + ½ P(b = a) for two texts drawn at random: both silent, one firing, or both, whose log strengths are
+    normal with standard deviation SPREAD each."""
+    both = ndtr(np.log(factor) / (SPREAD * np.sqrt(2)))
+    return (1 - rate_a) * (1 - rate_b) / 2 + rate_b * (1 - rate_a) + rate_a * rate_b * both
 
 
 def _d_av(

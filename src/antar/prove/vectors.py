@@ -1,9 +1,9 @@
-"""The battery: antar's statistics on data whose truth is known, by the hundred.
+"""The battery on synthetic activations: antar's statistics where the truth is known, by the hundred.
 
 Null datasets say how often a contrast reports anything where there is nothing (Benjamini–Hochberg promises at most
-5% of them); planted ones give the share of false discoveries, how often the 95% interval of d_av holds the true
-value, and how many features of |d_av| = 0.8 are found. Each number comes with its own interval, and is written
-whether or not it is what was promised.
+5% of them); planted ones give the share of false discoveries, how often 95% intervals hold the true value, and how
+many features are found. They come in three sizes, because few documents are what studies have. Each number comes with
+its own interval, and is written whether or not it is what was promised.
 """
 
 from __future__ import annotations
@@ -23,102 +23,109 @@ from antar.core.sites import DictionaryId
 from antar.criteria import CriteriaConfig, bootstrap_mean, clopper_pearson
 from antar.features.config import ContrastConfig
 from antar.features.contrasts import measure_contrasts
-from antar.organisms.vectors import LANGUAGES, Truth, VectorConfig, make_vectors
+from antar.organisms.vectors import Truth, VectorConfig, make_vectors
+from antar.prove.coverage import BANDS, MEASURED, with_truth
 
 ALPHA = 0.05
 CONTRASTS = ("shift", "culture", "interaction")
-RARE = 10
-"""A row on which the feature fires fewer times than this, both sides together, is rare."""
+SIZES = {"1000 a side": (1000, 4), "200 a side": (400, 2), "40 a side": (80, 2)}
+"""What a dataset is called by the texts that each group has in the estimation half → (documents, texts in each)."""
+LARGE, PLAIN, SMALL = SIZES
 _DICTIONARY = DictionaryId("base", 0)
 
 
 @dataclass(frozen=True)
 class Battery:
-    """How much is run. A null dataset is measured in one contrast, so that all of them are independent.
+    """How much is run. A null dataset is measured in one contrast, so that all of them are independent."""
 
-    Datasets have `documents` documents; on those of `small` documents only the power is measured.
-    """
-
-    null_datasets: int = 900
+    null_datasets: int = 1002
     confounded_datasets: int = 300
     planted_datasets: int = 200
-    small_datasets: int = 100
-    documents: int = 400
-    small: int = 80
+    """Of each size but the smallest, which has half as many."""
     permutations: int = 1000
     seed: int = 20
+    sizes: dict[str, tuple[int, int]] = field(default_factory=lambda: dict(SIZES))
 
     @classmethod
     def quick(cls) -> Battery:
-        return cls(null_datasets=300, confounded_datasets=100, planted_datasets=60, small_datasets=40)
+        return cls(null_datasets=300, confounded_datasets=100, planted_datasets=60)
 
 
 @dataclass
 class _Planted:
-    """What the planted datasets gave: one number a dataset in each list, and the rows of `with_truth`."""
+    """What the planted datasets of one size gave: one number a dataset in each list, and rows of `with_truth`."""
 
     false_shares: list[float] = field(default_factory=list)
     power: list[float] = field(default_factory=list)
-    coverage: list[float] = field(default_factory=list)
+    rising_found: list[float] = field(default_factory=list)
+    rising_large: list[float] = field(default_factory=list)
     rows: list[pl.DataFrame] = field(default_factory=list)
+    unclustered: list[pl.DataFrame] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Alarm:
+    """Whether a null dataset gave a discovery: in the pooled rows, in those of single languages, by `p_max`."""
+
+    pooled: bool
+    by_language: bool
+    by_max: bool
 
 
 def run_battery(battery: Battery) -> dict[str, Any]:
     """The numbers of proof.json. Intervals are 95%: exact for shares of datasets, bootstrap over datasets else."""
     started = time.monotonic()
-    nulls = [(CONTRASTS[i % 3], i, False) for i in range(battery.null_datasets)]
-    nulls += [("culture", i, True) for i in range(battery.confounded_datasets)]
-    found: dict[tuple[str, bool], list[tuple[bool, bool]]] = {}
-    planted, small = _Planted(), _Planted()
-    plans = [(planted, battery.documents, number) for number in range(battery.planted_datasets)]
-    plans += [(small, battery.small, number) for number in range(battery.small_datasets)]
+    nulls = [(CONTRASTS[i % 3], i, "") for i in range(battery.null_datasets)]
+    nulls += [("culture", i, "length") for i in range(battery.confounded_datasets)]
+    nulls += [("culture", i, "unclustered") for i in range(battery.confounded_datasets)]
+    plans = [
+        (size, number)
+        for size in battery.sizes
+        for number in range(battery.planted_datasets // (2 if size == SMALL else 1))
+    ]
+    alarms: dict[tuple[str, str], list[_Alarm]] = {}
+    planted = {size: _Planted() for size in battery.sizes}
     with progress("datasets", len(nulls) + len(plans), "datasets") as bar:
-        for contrast, number, confounded in nulls:
-            hit = _null_dataset(contrast, number, confounded, battery)
-            found.setdefault((contrast, confounded), []).append(hit)
+        for contrast, number, flaw in nulls:
+            alarms.setdefault((contrast, flaw), []).append(_null_dataset(contrast, number, flaw, battery))
             bar.advance()
-        for into, documents, number in plans:
-            _planted_dataset(CONTRASTS[number % 2], number, documents, battery, into)
+        for size, number in plans:
+            _planted_dataset(CONTRASTS[number % 2], number, size, battery, planted[size])
             bar.advance()
-    clean = {contrast: hits for (contrast, confounded), hits in found.items() if not confounded}
-    every = [hit for hits in clean.values() for hit in hits]
     return {
-        **_rate("null_discovery_rate", [pooled for pooled, _ in every]),
+        **_null_numbers({contrast: its for (contrast, flaw), its in alarms.items() if not flaw}),
         **_planted_numbers(planted),
-        f"with_{battery.small}_documents": _mean("power_d08", small.power) | _mean("fdr", small.false_shares),
-        "null_discovery": {
-            contrast: {
-                **_rate("pooled", [pooled for pooled, _ in hits]),
-                **_rate("by_language", [language for _, language in hits]),
-            }
-            for contrast, hits in clean.items()
-        },
         "length_confounded": {
-            **_rate("pooled", [pooled for pooled, _ in found.get(("culture", True), [])]),
+            **_rate("null_discovery_rate", [one.pooled for one in alarms.get(("culture", "length"), [])]),
             "what": "culture, where cultural texts are longer by one standard deviation and every feature follows "
             "length: what bins of length leave over is found here",
         },
-        "promised": {"null_discovery_rate": ALPHA, "fdr": ALPHA, "coverage": 0.95},
+        "unclustered": {
+            **_rate("null_discovery_rate", [one.pooled for one in alarms.get(("culture", "unclustered"), [])]),
+            "coverage": _coverages([row for one in planted.values() for row in one.unclustered]),
+            "what": "the same statistics told that each text is a document of its own: what ignoring documents costs",
+        },
+        "promised": {"null_discovery_rate": ALPHA, "family_wise_error": ALPHA, "fdr": 0.06, "coverage": [0.93, 0.97],
+                     "power_d08": 0.95},
         "design": _design(battery),
         "seconds": round(time.monotonic() - started, 1),
         "machine": machine_facts(),
         "versions": package_versions(),
-    }
+    }  # fmt: skip
 
 
 def _design(battery: Battery) -> dict[str, Any]:
-    plain = VectorConfig(n_documents=battery.documents)
+    plain = VectorConfig()
     return {
         "null_datasets": battery.null_datasets,
         "confounded_datasets": battery.confounded_datasets,
         "planted_datasets": battery.planted_datasets,
-        "small_datasets": battery.small_datasets,
         "permutations": battery.permutations,
         "seed": battery.seed,
-        "documents": battery.documents,
-        "texts": battery.documents * plain.texts_per_document,
+        "documents and texts in each": {size: list(shape) for size, shape in battery.sizes.items()},
+        "null datasets are": PLAIN,
         "features": plain.n_latents,
-        "rates": list(plain.rates),
+        "rates of the others": {LARGE: list(LARGE_RATES), "else": list(plain.rates)},
         "document_correlation": plain.document_correlation,
         "halves": "effects, p and q are those of the estimation half: about half of the documents",
     }
@@ -127,13 +134,13 @@ def _design(battery: Battery) -> dict[str, Any]:
 # -- nulls --------------------------------------------------------------------------------------------------------
 
 
-def null_config(contrast: str, confounded: bool, documents: int, seed: int) -> VectorConfig:
+def null_config(contrast: str, confounded: bool, documents: int, seed: int, each: int = 2) -> VectorConfig:
     """A dataset in which `contrast` has nothing to find, though other things differ.
 
     shift: groups and languages differ, sides do not. culture: sides differ, languages are unequally shared between
     the groups. interaction: sides and groups differ, but sides equally in both groups.
     """
-    common = VectorConfig(seed=seed, n_documents=documents)
+    common = VectorConfig(seed=seed, n_documents=documents, texts_per_document=each)
     changes = {"shifted": 4, "appearing": 4, "vanishing": 4}
     if confounded:
         return common.model_copy(update={"length_effect": 0.8, "length_shift": 1.0})
@@ -144,107 +151,142 @@ def null_config(contrast: str, confounded: bool, documents: int, seed: int) -> V
     return common.model_copy(update={**changes, "cultural": 8, "hindi": (0.3, 0.7)})
 
 
-def _null_dataset(contrast: str, number: int, confounded: bool, battery: Battery) -> tuple[bool, bool]:
-    """Was anything discovered in the pooled rows, and in the rows by language?"""
-    seed = derive_seed(battery.seed, "null", contrast, int(confounded), number)
-    rows, _ = _measured(contrast, null_config(contrast, confounded, battery.documents, seed), battery)
-    discovered = rows.filter(pl.col("q") < ALPHA)
-    pooled = discovered["language"] == "pooled"
-    return bool(pooled.any()), bool((~pooled).any())
+def _null_dataset(contrast: str, number: int, flaw: str, battery: Battery) -> _Alarm:
+    seed = derive_seed(battery.seed, "null", contrast, flaw, number)
+    documents, each = battery.sizes[PLAIN]
+    if flaw == "unclustered":  # as many texts in a quarter of the documents, so that they resemble each other more
+        documents, each = documents // 4, each * 4
+    cfg = null_config(contrast, flaw == "length", documents, seed, each)
+    rows, _ = _measured(contrast, cfg, battery, clustered=flaw != "unclustered")
+    discovered, pooled = (rows["q"] < ALPHA).fill_null(False), rows["language"] == "pooled"
+    strong = (rows["p_max"] < ALPHA).fill_null(False)
+    return _Alarm(
+        bool((discovered & pooled).any()), bool((discovered & ~pooled).any()), bool((strong & pooled).any())
+    )
 
 
-def _measured(contrast: str, cfg: VectorConfig, battery: Battery) -> tuple[pl.DataFrame, Truth]:
+def _measured(
+    contrast: str, cfg: VectorConfig, battery: Battery, clustered: bool = True, permutations: int | None = None
+) -> tuple[pl.DataFrame, Truth]:
     data = make_vectors(cfg)
     sides = ("base",) if contrast == "culture" else ("base", "chat")
     settings = ContrastConfig(
         shift=contrast == "shift",
         culture=contrast == "culture",
         interaction=contrast == "interaction",
-        permutations=battery.permutations,
+        permutations=permutations or battery.permutations,
         nulls=(),
     )
+    texts = data.texts if clustered else data.texts.with_columns(document=pl.col("text_id"))
     codes = {(_DICTIONARY, side): data.codes[side] for side in sides}
-    return measure_contrasts(data.texts, codes, settings, seed=cfg.seed), data.truth
+    return measure_contrasts(texts, codes, settings, seed=cfg.seed), data.truth
 
 
-# -- planted ------------------------------------------------------------------------------------------------------
-
-
-def planted_config(contrast: str, documents: int, seed: int) -> VectorConfig:
-    """12 of 96 features differ by |d_av| = 0.8; between the sides, or between the groups."""
-    common = VectorConfig(seed=seed, n_documents=documents, hindi=(0.3, 0.7))
-    if contrast == "shift":
-        return common.model_copy(update={"shifted": 4, "appearing": 4, "vanishing": 4})
-    return common.model_copy(update={"cultural": 12})
-
-
-def _planted_dataset(contrast: str, number: int, documents: int, battery: Battery, into: _Planted) -> None:
-    seed = derive_seed(battery.seed, "planted", contrast, documents, number)
-    rows, truth = _measured(contrast, planted_config(contrast, documents, seed), battery)
-    different = truth.changed if contrast == "shift" else truth.cultural
-    pooled = rows.filter(pl.col("language") == "pooled")
-    discovered = pooled.filter(pl.col("q") < ALPHA)["latent"].to_numpy()
-    into.false_shares.append(float((~different[discovered]).mean()) if len(discovered) else 0.0)
-    into.power.append(float(np.isin(np.flatnonzero(different), discovered).mean()))
-    covered = with_truth(rows, contrast, truth)
-    into.coverage.append(float(covered["covered"].cast(pl.Float64).mean()))  # pyright: ignore[reportArgumentType]
-    into.rows.append(covered)
-
-
-def with_truth(rows: pl.DataFrame, contrast: str, truth: Truth) -> pl.DataFrame:
-    """Columns contrast, language, rare, covered: does the row's interval hold the population's d_av? Rows without an
-    interval are left out."""
-    sizes = {
-        row["language"]: (row["n_a"], row["n_b"])
-        for row in rows.unique("language").iter_rows(named=True)
-        if row["language"] in LANGUAGES
-    }
-    weights = {
-        # Those by which the contrast pools languages (docs/method.md).
-        language: n_a if contrast == "shift" else n_a * n_b / (n_a + n_b)
-        for language, (n_a, n_b) in sizes.items()
-    }
-    d_of = truth.shift_d if contrast == "shift" else truth.culture_d
-    population = {language: d_of({language: 1.0}) for language in weights} | {"pooled": d_of(weights)}
-    frames = [
-        rows.filter(pl.col("language") == language, pl.col("d_lo").is_not_null()).with_columns(
-            true=pl.col("latent").replace_strict(dict(enumerate(d.tolist())), return_dtype=pl.Float64)
-        )
-        for language, d in population.items()
-    ]
-    firings = pl.col("fire_a") * pl.col("n_a") + pl.col("fire_b") * pl.col("n_b")
-    return pl.concat(frames).select(
-        "contrast",
-        "language",
-        (firings < RARE).alias("rare"),
-        pl.col("true").is_between(pl.col("d_lo"), pl.col("d_hi")).alias("covered"),
-    )
-
-
-def _planted_numbers(planted: _Planted) -> dict[str, Any]:
-    rows = pl.concat(planted.rows)
-
-    def coverage(chosen: pl.Expr) -> dict[str, Any]:
-        part = rows.filter(chosen)
-        return {"coverage": _share(part), "rows": part.height}
-
+def _null_numbers(alarms: dict[str, list[_Alarm]]) -> dict[str, Any]:
+    every = [one for its in alarms.values() for one in its]
     return {
-        **_mean("fdr", planted.false_shares),
-        **_mean("coverage", planted.coverage),
-        **_mean("power_d08", planted.power),
-        "coverage_of": {
-            "shift": coverage(pl.col("contrast") == "shift"),
-            "culture": coverage(pl.col("contrast") == "culture"),
-            "pooled": coverage(pl.col("language") == "pooled"),
-            "one language": coverage(pl.col("language") != "pooled"),
-            f"features that fire fewer than {RARE} times": coverage(pl.col("rare")),
-            "the other features": coverage(~pl.col("rare")),
+        **_rate("null_discovery_rate", [one.pooled for one in every]),
+        **_rate("family_wise_error", [one.by_max for one in every]),
+        "null_discovery": {
+            contrast: {
+                **_rate("pooled", [one.pooled for one in its]),
+                **_rate("by_language", [one.by_language for one in its]),
+                **_rate("by_max_t", [one.by_max for one in its]),
+            }
+            for contrast, its in alarms.items()
         },
     }
 
 
-def _share(rows: pl.DataFrame) -> float | None:
-    return float(rows["covered"].sum() / rows.height) if rows.height else None
+# -- planted ------------------------------------------------------------------------------------------------------
+
+LARGE_RATES = (0.01, 0.5)
+
+
+def planted_config(contrast: str, documents: int, seed: int, each: int = 2, large: bool = False) -> VectorConfig:
+    """12 of 96 features differ by |d_av| = 0.8, and 6 more fire on 10% instead of 1%: between the sides, or between
+    the groups. With `large`, the other features fire on 1% to 50% of the texts of either language."""
+    common = VectorConfig(seed=seed, n_documents=documents, texts_per_document=each, hindi=(0.3, 0.7))
+    if large:
+        common = common.model_copy(update={"rates": LARGE_RATES, "language_share": 0.0})
+    if contrast == "shift":
+        return common.model_copy(update={"shifted": 4, "appearing": 4, "vanishing": 4, "rising": 6})
+    return common.model_copy(update={"cultural": 12, "cultural_rising": 6})
+
+
+def _planted_dataset(contrast: str, number: int, size: str, battery: Battery, into: _Planted) -> None:
+    documents, each = battery.sizes[size]
+    seed = derive_seed(battery.seed, "planted", contrast, size, number)
+    cfg = planted_config(contrast, documents, seed, each, large=size == LARGE)
+    rows, truth = _measured(contrast, cfg, battery)
+    different = truth.changed if contrast == "shift" else truth.cultural
+    pooled = rows.filter(pl.col("language") == "pooled")
+    discovered = pooled.filter(pl.col("q") < ALPHA)
+    found = discovered["latent"].to_numpy()
+    into.false_shares.append(float((~different[found]).mean()) if len(found) else 0.0)
+    into.power.append(float(np.isin(np.flatnonzero(different & ~truth.rising), found).mean()))
+    rising = np.flatnonzero(different & truth.rising)
+    by_odds = discovered.filter(pl.col("log_odds_lo") > 0)["latent"].to_numpy()
+    large = discovered.filter(pl.col("d_av").abs() > 0.8)["latent"].to_numpy()
+    into.rising_found.append(float(np.isin(rising, by_odds).mean()))
+    into.rising_large.append(float(np.isin(rising, large).mean()))
+    into.rows.append(with_truth(rows, contrast, truth))
+    if size == LARGE:
+        naive, _ = _measured(contrast, cfg, battery, clustered=False, permutations=20)  # its intervals alone are read
+        into.unclustered.append(with_truth(naive, contrast, truth))
+
+
+def _planted_numbers(planted: dict[str, _Planted]) -> dict[str, Any]:
+    large = planted[LARGE]
+    false_shares = [share for one in planted.values() for share in one.false_shares]
+    return {
+        **_mean("fdr", false_shares),
+        **_mean("coverage", [_share(rows, pl.col("measure") == "d_av") or 0.0 for rows in large.rows]),
+        **_mean("power_d08", large.power),
+        "coverage_of": _coverages(large.rows),
+        "rising from 1% to 10%": {
+            size: {
+                **_mean("found by log-odds", one.rising_found),
+                **_mean("found with |d_av| above 0.8", one.rising_large),
+            }
+            for size, one in planted.items()
+        },
+        "by_size": {
+            size: {
+                **_mean("power_d08", one.power),
+                **_mean("fdr", one.false_shares),
+                "coverage": _coverages(one.rows, bands=False),
+            }
+            for size, one in planted.items()
+        },
+    }
+
+
+def _coverages(rows: Sequence[pl.DataFrame], bands: bool = True) -> dict[str, Any]:
+    """Measure → coverage in the pooled rows, by firing rate, and in the rows of single languages."""
+    if not rows:
+        return {}
+    every = pl.concat(rows)
+    found: dict[str, Any] = {}
+    for measure in MEASURED:
+        its = pl.col("measure") == measure
+        pooled = its & (pl.col("language") == "pooled")
+        found[measure] = {"pooled": _part(every, pooled), "one language": _part(every, its & ~pooled)}
+        if bands:
+            found[measure]["by rate"] = {
+                name: _part(every, pooled & pl.col("rate").is_between(low, high, closed="left"))
+                for name, (low, high) in BANDS.items()
+            }
+    return found
+
+
+def _part(rows: pl.DataFrame, chosen: pl.Expr) -> dict[str, Any]:
+    return {"coverage": _share(rows, chosen), "rows": rows.filter(chosen).height}
+
+
+def _share(rows: pl.DataFrame, chosen: pl.Expr) -> float | None:
+    part = rows.filter(chosen)
+    return float(part["covered"].sum() / part.height) if part.height else None
 
 
 # -- numbers with intervals ---------------------------------------------------------------------------------------
