@@ -5,11 +5,17 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 from scipy import stats
 
+from antar.core.jit import have_numba
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
-from antar.features import ContrastConfig, measure_contrasts
+from antar.features import ContrastConfig, cells, measure_contrasts, permutation
+from antar.features.cells import order_by_latent, sum_over_units
 
 ONE = DictionaryId("base", 2)
 CULTURE = ContrastConfig(shift=False, interaction=False, permutations=200, nulls=())
@@ -154,3 +160,59 @@ def test_the_shuffles_do_not_depend_on_what_else_is_measured() -> None:
     together = measure_contrasts(texts, two, CULTURE, 9).filter(pl.col("dictionary") == str(ONE))
     shared = ("q", "q_select", "p_max")  # these are about all tests of a family
     assert alone.drop(shared).equals(together.drop(shared))
+
+
+needs_numba = pytest.mark.skipif(not have_numba(), reason="Numba is not installed")
+
+
+@needs_numba
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10_000), tied=st.booleans())
+def test_compiled_sums_under_shuffles_equal_sparse_products(seed: int, tied: bool) -> None:
+    rng = np.random.default_rng(seed)
+    unit = np.repeat(np.arange(20), rng.integers(1, 4, 20)) if tied else np.arange(40)
+    n_units = unit.max() + 1
+    sizes = np.bincount(unit).astype(np.float64)
+    x = (rng.random((len(unit), 6)) < 0.4) * rng.normal(3, 1, (len(unit), 6))
+    latent, row = np.nonzero(x.T)
+    columns = {"s1": x[row, latent], "a": rng.random(len(row)), "b": rng.random(len(row))}
+    its_cells = sum_over_units(latent, unit[row], columns, 6, n_units)
+    member = (rng.random((n_units, 30)) < 0.5).astype(np.uint8)
+    member[:2], member[2:4] = 0, 1  # two units on either side
+    counts = (sizes @ member, member.sum(axis=0).astype(float), sizes**2 @ member)
+    for compiled, twin in zip(
+        permutation._compiled_groups(its_cells, sizes, member, *counts),
+        permutation._scipy_groups(its_cells, sizes, member, *counts),
+        strict=True,
+    ):
+        assert compiled == pytest.approx(twin, rel=1e-9, abs=1e-12)
+    signs = rng.choice([-1, 1], (n_units, 30)).astype(np.int8)
+    for compiled, twin in zip(
+        permutation._compiled_changes(its_cells, sizes, signs),
+        permutation._scipy_changes(its_cells, sizes, signs),
+        strict=True,
+    ):
+        assert compiled == pytest.approx(twin, rel=1e-9, abs=1e-12)
+
+
+def test_compiled_order_is_lexsorts() -> None:
+    rng = np.random.default_rng(0)
+    latent, value = rng.integers(0, 7, 300), rng.integers(-3, 3, 300) / 2
+    for its in (latent, np.sort(latent)):
+        assert order_by_latent(its, value).tolist() == np.lexsort((value, its)).tolist()
+    assert order_by_latent(latent[:0], value[:0]).tolist() == []
+
+
+def test_without_numba_the_table_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+    n = 200
+    texts = texts_of(rng.random(n) < 0.5, np.arange(n) // 2, rng.integers(20, 90, n), rng.choice(["en", "hi"], n))
+    codes = {
+        (ONE, side): sparse_of(values_of(rng, n, np.full(12, 0.3), np.arange(n), 0.0)) for side in ("base", "chat")
+    }
+    every = ContrastConfig(permutations=100)
+    compiled = measure_contrasts(texts, codes, every, 9)
+    monkeypatch.setattr(permutation, "have_numba", lambda: False)
+    monkeypatch.setattr(cells, "have_numba", lambda: False)
+    plain = measure_contrasts(texts, codes, every, 9)
+    assert_frame_equal(compiled, plain, rel_tol=1e-5, abs_tol=1e-6)

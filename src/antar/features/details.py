@@ -124,5 +124,5 @@ def _set_auroc(found: dict[str, np.ndarray], place: int, column: int, languages:
 
 
 def _language_auroc(entries: Sequence[Entries], designs: Sequence[Design], n_latents: int) -> np.ndarray:
-    values = [Values(one.latent, one.row, one.b, n_latents) for one in entries]
-    return language_auroc(values, [len(design.rows) for design in designs])
+    fired = np.stack([np.bincount(one.latent, one.b > 0, minlength=n_latents) for one in entries])
+    return language_auroc(fired, np.array([len(design.rows) for design in designs]))

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
 
+from antar.core.jit import have_numba
 from antar.features.cells import Cells
 from antar.features.designs import Design
 
@@ -49,60 +49,66 @@ def unpaired_statistics(
     """
     n_columns, n_latents = designs[0].labels.shape[1], cells[0].n_latents
     out = np.empty((len(designs) + 1, n_latents, len(targets), n_columns), dtype=np.float32)
-    matrices = [_unpaired_matrices(one, design) for one, design in zip(cells, designs, strict=True)]
     step = max(1, CHUNK_COLUMNS // len(targets))
     for lo in range(0, n_columns, step):
         chunk = slice(lo, min(lo + step, n_columns))
-        parts = [
-            _differences(matrix, design, chunk, targets) for matrix, design in zip(matrices, designs, strict=True)
-        ]
+        parts = [_differences(one, design, chunk, targets) for one, design in zip(cells, designs, strict=True)]
         for place, (difference, variance, floor, _) in enumerate(parts):
             out[place, :, :, chunk] = _ratio(difference, variance, sd_floor**2 * floor)
         out[-1, :, :, chunk] = _pooled_ratio(parts, sd_floor)
     return out
 
 
-_Matrices = tuple[sparse.csr_array, sparse.csr_array, sparse.csr_array | None]
-
-
-def _unpaired_matrices(cells: Cells, design: Design) -> _Matrices:
-    """Sums of x, their squares, and sums times unit sizes, each `[n_latents, n_units]`; the last is None when every
-    unit is one text, because it then equals the first."""
-    s1 = cells.sums["s1"]
-    sizes = design.unit_sizes[cells.unit]
-    plain = bool((design.unit_sizes == 1).all())
-    return cells.matrix(s1), cells.matrix(s1 * s1), None if plain else cells.matrix(s1 * sizes)
-
-
 _Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _differences(matrices: _Matrices, design: Design, chunk: slice, targets: np.ndarray) -> _Part:
+def _differences(cells: Cells, design: Design, chunk: slice, targets: np.ndarray) -> _Part:
     """(difference, its variance, 1/n_a + 1/n_b, weight) of one language: `[n_latents or 1, n_targets, chunk]`."""
     labels = design.labels[:, chunk]
-    chosen = (labels[:, None, :] == targets[None, :, None]).astype(np.float64)
+    chosen = labels[:, None, :] == targets[None, :, None]
     shape = (-1, *chosen.shape[1:])
-    flat = chosen.reshape(len(chosen), chosen.shape[1] * chosen.shape[2])
+    member_ub = chosen.reshape(len(chosen), chosen.shape[1] * chosen.shape[2]).astype(np.uint8)
     m = design.unit_sizes
-    one = np.ones(len(m))
-    n, units, squares = m @ flat, flat.sum(axis=0), (m**2) @ flat
-    sums: list[tuple[np.ndarray, np.ndarray]] = []
-    for matrix in matrices:
-        if matrix is None:
-            sums.append(sums[0])
-        else:
-            in_b = matrix @ flat
-            sums.append((in_b, (matrix @ one)[:, None] - in_b))
+    n, units, squares = (one @ member_ub for one in (m, np.ones(len(m)), m**2))
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean_b, variance_b = _mean_and_variance(n, units, squares, *(pair[0] for pair in sums))
-        rest = (m.sum() - n, len(m) - units, (m**2).sum() - squares)
-        mean_a, variance_a = _mean_and_variance(*rest, *(pair[1] for pair in sums))
-        enough = (units >= 2) & (rest[1] >= 2)
-        weight = np.where(enough, n * rest[0] / (n + rest[0]), 0.0)
-        floor = np.where(enough, 1 / n + 1 / rest[0], 0.0)
-        difference = np.where(enough, mean_b - mean_a, np.nan)
-        variance = np.where(enough, variance_a + variance_b, np.nan)
+        difference, variance = (_compiled_groups if have_numba() else _scipy_groups)(
+            cells, m, member_ub, n, units, squares
+        )
+        rest, rest_units = m.sum() - n, len(m) - units
+        enough = (units >= 2) & (rest_units >= 2)
+        weight = np.where(enough, n * rest / (n + rest), 0.0)
+        floor = np.where(enough, 1 / n + 1 / rest, 0.0)
+        difference, variance = (np.where(enough, one, np.nan) for one in (difference, variance))
     return difference.reshape(shape), variance.reshape(shape), floor.reshape(shape), weight.reshape(shape)
+
+
+def _compiled_groups(
+    cells: Cells, sizes: np.ndarray, member_ub: np.ndarray, n: np.ndarray, units: np.ndarray, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Differences of means and their variances, `[n_latents, b]`, under labellings (uint8 `[n_units, b]`)."""
+    from antar.features.kernels import group_differences
+
+    found = np.empty((2, cells.n_latents, member_ub.shape[1]))
+    group_differences(
+        cells.starts, cells.unit, cells.sums["s1"], sizes, member_ub, n, units, squares, found[0], found[1]
+    )
+    return found[0], found[1]
+
+
+def _scipy_groups(
+    cells: Cells, sizes: np.ndarray, member_ub: np.ndarray, n: np.ndarray, units: np.ndarray, squares: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `_compiled_groups` gives, by sparse × dense products: its fallback without Numba, and twin in tests."""
+    s1, flat, one = cells.sums["s1"], member_ub.astype(np.float64), np.ones(len(sizes))
+    in_b, in_a = [], []
+    for values in (s1, s1 * s1, s1 * sizes[cells.unit]):
+        matrix = cells.matrix(values)
+        in_b.append(matrix @ flat)
+        in_a.append((matrix @ one)[:, None] - in_b[-1])
+    mean_b, variance_b = _mean_and_variance(n, units, squares, *in_b)
+    rest = (sizes.sum() - n, len(sizes) - units, (sizes**2).sum() - squares)
+    mean_a, variance_a = _mean_and_variance(*rest, *in_a)
+    return mean_b - mean_a, variance_a + variance_b
 
 
 def _mean_and_variance(
@@ -149,19 +155,35 @@ def paired_statistics(cells: Sequence[Cells], designs: Sequence[Design], sd_floo
 
 
 def _changes(cells: Cells, design: Design, chunk: slice) -> _Part:
-    signs = design.labels[:, chunk].astype(np.float64)
-    change = cells.sums["b"] - cells.sums["a"]
+    signs_ub = design.labels[:, chunk].astype(np.int8)
     m = design.unit_sizes
-    n, units = m.sum(), len(m)
-    if units < 2:
-        nothing = np.full((cells.n_latents, 1, signs.shape[1]), np.nan)
+    if len(m) < 2:
+        nothing = np.full((cells.n_latents, 1, signs_ub.shape[1]), np.nan)
         return nothing, nothing, np.zeros((1, 1, 1)), np.zeros((1, 1, 1))
-    mean = (cells.matrix(change) @ signs) / n
-    m1 = cells.matrix(change * m[cells.unit]) @ signs
-    s11 = cells.by_latent(change**2)[:, None]
-    variance = np.maximum(s11 - 2 * mean * m1 + mean**2 * np.sum(m**2), 0) / n**2 * units / (units - 1)
-    size = np.full((1, 1, 1), n)
+    mean, variance = (_compiled_changes if have_numba() else _scipy_changes)(cells, m, signs_ub)
+    size = np.full((1, 1, 1), m.sum())
     return mean[:, None, :], variance[:, None, :], 1 / size, size
+
+
+def _compiled_changes(cells: Cells, sizes: np.ndarray, signs_ub: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean changes and their variances, `[n_latents, b]`, under signs (int8 `[n_units, b]`)."""
+    from antar.features.kernels import signed_means
+
+    change = cells.sums["b"] - cells.sums["a"]
+    found = np.empty((2, cells.n_latents, signs_ub.shape[1]))
+    signed_means(cells.starts, cells.unit, change, sizes, np.ascontiguousarray(signs_ub), found[0], found[1])
+    return found[0], found[1]
+
+
+def _scipy_changes(cells: Cells, sizes: np.ndarray, signs_ub: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What `_compiled_changes` gives, without Numba: its fallback, and its twin in the tests."""
+    signs, change = signs_ub.astype(np.float64), cells.sums["b"] - cells.sums["a"]
+    n, units = sizes.sum(), len(sizes)
+    mean = (cells.matrix(change) @ signs) / n
+    m1 = cells.matrix(change * sizes[cells.unit]) @ signs
+    s11 = cells.by_latent(change**2)[:, None]
+    total = np.maximum(s11 - 2 * mean * m1 + mean**2 * np.sum(sizes**2), 0)
+    return mean, total / n**2 * (units / (units - 1))
 
 
 @dataclass(frozen=True)

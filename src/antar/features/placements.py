@@ -12,6 +12,7 @@ from functools import cached_property
 
 import numpy as np
 
+from antar.features.cells import order_by_latent
 from antar.features.intervals import Part, freedom_of
 
 
@@ -31,7 +32,7 @@ class Values:
     @cached_property
     def _runs(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """(order, start of the latent, start and end of the run of ties); the last three in sorted order."""
-        order = np.lexsort((self.value, self.latent))
+        order = order_by_latent(self.latent, self.value)
         latent, value = self.latent[order], self.value[order]
         e = len(order)
         change = np.diff(latent) != 0
