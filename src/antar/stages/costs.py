@@ -99,9 +99,12 @@ def _llm_calls(context: Context) -> Cost:
 def _asked(source: Source, context: Context) -> list[int | None]:
     """Texts that a source is asked for, language by language; None where all are taken."""
     organism = context.study.models.organism
+    # A masked copy of every clue is a text of its own.
+    copies = 2 if getattr(source, "masked", False) else 1
     if source.n is None and isinstance(source, OrganismTexts) and isinstance(organism, TinyConfig):
         return [len(probe_texts(organism, load_lexicon()))]
-    return list(source.n.values()) if isinstance(source.n, dict) else [source.n]
+    asked = list(source.n.values()) if isinstance(source.n, dict) else [source.n]
+    return [None if n is None else n * copies for n in asked]
 
 
 def _width(context: Context) -> int | None:
