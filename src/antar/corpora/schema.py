@@ -8,7 +8,7 @@ from antar.core.errors import UserError
 
 REQUIRED_COLUMNS = ("text_id", "text", "group", "language", "source", "document", "split", "half")
 MASKED_OF = "masked_of"
-"""The column of a masked copy (`mask.py`): the id of the text that it is a copy of; null elsewhere, absent without."""
+"""The column of a masked copy (`mask.py`): the id of its text; null elsewhere, absent without copies."""
 _ALLOWED = {
     "group": {"cultural", "control"},
     "split": {"train", "val", "heldout", "crosscheck"},
