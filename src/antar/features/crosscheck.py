@@ -38,6 +38,8 @@ from antar.features.contrasts import CodeSets, null_of
 from antar.features.examples import contrast_rows, crosscheck_rows, facet_rows
 
 ENRICHED_Q = 0.05
+LEAST_DOCUMENTS = 5
+"""A length bin with fewer control documents is left out: one document would speak for a tenth of the texts."""
 Numbers = dict[str, Any]
 
 
@@ -48,7 +50,7 @@ class Matched:
     clues:    int64 `[n_a]`, rows of cross-check texts that have controls of their length; never masked copies
     copies:   int64 `[n_a]`, the row of each one's masked copy, -1 without
     controls: int64 `[n_b]`, rows; strata: the length bins of both
-    unmatched: how many cross-check texts are left out, for want of controls of their length
+    unmatched: how many cross-check texts are left out, their bins having under LEAST_DOCUMENTS control documents
     """
 
     language: str
@@ -73,7 +75,9 @@ def match_controls(texts: pl.DataFrame, language: str, bins: int) -> Matched:
         return Matched(language, empty, empty, empty, Strata(empty, empty), len(clues))
     edges = bin_edges(words[clues], bins)
     of_clue, of_control = bin_of(words[clues], edges), bin_of(words[controls], edges)
-    kept_a, kept_b = np.isin(of_clue, of_control), np.isin(of_control, of_clue)
+    documents = texts["document"].gather(controls).to_numpy()
+    enough = [one for one in np.unique(of_clue) if len(np.unique(documents[of_control == one])) >= LEAST_DOCUMENTS]
+    kept_a, kept_b = np.isin(of_clue, enough), np.isin(of_control, enough)
     row_of_copy = {copy_of[row]: row for row in np.flatnonzero(here & is_copy)}
     copies = np.array([row_of_copy.get(one, -1) for one in texts["text_id"].gather(clues[kept_a])], dtype=np.int64)
     strata = Strata(of_clue[kept_a], of_control[kept_b])

@@ -27,8 +27,8 @@ def crosscheck_section(run: Run) -> Section:
             "Features were chosen by the culture contrast on the selection half of the cultural corpus. Here they "
             "meet texts of a source that took no part in training, choosing or contrasting. A text's score is the "
             "mean over the chosen features of its code divided by that feature's mean code where it fires on the "
-            "cultural corpus; AUROC is the chance that a cross-check text scores above a control of its own language and "
-            "length (0.5 where the features tell nothing)."
+            "cultural corpus; AUROC is the chance that a cross-check text scores above a control of its own "
+            "language and length (0.5 where the features tell nothing)."
         ),
         Paragraph(answer(found["sets"]), "answer"),
         *[Paragraph(_texts(row), "note") for row in found["languages"]],
@@ -51,9 +51,9 @@ def answer(sets: Sequence[Record]) -> str:
     above = sum(row["ci"][0] > 0.5 for row in measured)
     beyond = sum(row["ci"][0] > 0.5 and _beats(row["ci"][0], row["random"]) for row in measured)
     return (
-        f"At {above} of {plural(len(measured), 'set')} of codes the chosen features fire more on the cross-check than "
-        f"on matched controls (the whole interval above 0.5); at {beyond} the interval also lies above 97.5% of equally "
-        "large random sets of live features."
+        f"At {above} of {plural(len(measured), 'set')} of codes the chosen features fire more on the cross-check "
+        f"than on matched controls (the whole interval above 0.5); at {beyond} the interval also lies above 97.5% of "
+        "equally large random sets of live features."
     )
 
 
@@ -67,7 +67,7 @@ def _texts(row: Record) -> str:
         f"{number(row['median_words'])} words) against {plural(row['controls'], 'control')} of "
         f"{plural(row['control_documents'], 'document')} from the estimation half (median "
         f"{number(row['control_median_words'])} words, compared within bins of length); "
-        f"{row['unmatched']:,} more have no control of their length and are left out."
+        f"{row['unmatched']:,} more have no or too few controls of their length and are left out."
     )
 
 
