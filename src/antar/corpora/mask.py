@@ -55,14 +55,12 @@ def masked_copies(
 
 def mask(text: str, artifact: str, places: re.Pattern[str] | None) -> tuple[str, int, int]:
     """(`text` without names, how often the artifact stood there, how often a place did)."""
-    found = (0, 0)
+    artifacts = named_places = 0
     if (names := _pattern(spellings(artifact), _PLURAL)) is not None:
-        text, n = names.subn(ARTIFACT, text)
-        found = (n, 0)
+        text, artifacts = names.subn(ARTIFACT, text)
     if places is not None:
-        text, n = places.subn(PLACE, text)
-        found = (found[0], n)
-    return text, *found
+        text, named_places = places.subn(PLACE, text)
+    return text, artifacts, named_places
 
 
 def spellings(artifact: str) -> set[str]:

@@ -30,7 +30,7 @@ from antar.report.effects import effects_section
 from antar.report.energy import energy_section
 from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
-from antar.report.method import limits_section, method_section
+from antar.report.method import chat_template_words, limits_section, method_section
 from antar.report.truth import truth_section
 from antar.run import Run
 
@@ -76,6 +76,8 @@ def write_report(run: Run) -> Path:
 
 def head_of(run: Run) -> Head:
     headline = tuple(map(str, run.criteria.get("headline") or ())) if run.has("criteria.json") else ()
+    if headline:
+        headline = (*headline, chat_template_words(run))
     study = run.study
     return Head(str(study.get("study") or run.folder.name), str(study.get("question") or ""), run.names, headline)
 
