@@ -233,8 +233,8 @@ def test_a_facet_of_the_crosscheck_alone_is_measured_there_without_copies(plante
     texts, _, contrasts, found = planted
     rows = facet_rows(texts, "state")
     assert set(texts["split"].filter(pl.Series(rows))) == {"crosscheck"} and rows.sum() == 160
-    goa = contrasts.filter((pl.col("contrast") == "facet") & (pl.col("null") == "")
-                           & (pl.col("latent") == 20) & (pl.col("value") == "goa") & (pl.col("language") == "en")).row(0, named=True)  # fmt: skip
+    of_goa = (pl.col("value") == "goa") & (pl.col("latent") == 20) & (pl.col("language") == "en")
+    goa = contrasts.filter((pl.col("contrast") == "facet") & (pl.col("null") == "") & of_goa).row(0, named=True)
     assert (goa["n_a"], goa["n_b"]) == (40, 40) and goa["d_av"] > 0.7 and goa["q"] < 0.05
     assert all(one["facet"] == "state" for one in found["enriched"])
     both = texts.with_columns(state=pl.when(pl.col("text_id") == "t0").then(pl.lit("goa")).otherwise("state"))

@@ -9,6 +9,7 @@ changed by the template (stripped, escaped), and that is an error too.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +28,7 @@ SENTINEL = "Qwzx7 vbkj9 the place of the message"
 # Some templates write today's date. A run must give the same ids tomorrow, so it is always this one (the fallback of
 # Llama 3's own template).
 FIXED_DAY = datetime(2024, 7, 26)
+_TODAY = re.compile(r"""strftime_now\s*\(\s*(['"])(.*?)\1\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -120,16 +122,27 @@ def check_template(models: Mapping[str, ModelConfig]) -> ChatTemplate:
     return template
 
 
+def _without_today(template: str, name: str) -> str:
+    """`template` with every call for today's date replaced by the date of FIXED_DAY in the format that it asks for."""
+    fixed = _TODAY.sub(lambda call: repr(FIXED_DAY.strftime(call[2])), template)
+    if re.search(r"strftime_now\s*\(", fixed):
+        raise UserError(
+            f"extract.chat_template: expected a template of {name} that says in which format it writes the date, found "
+            "a strftime_now(…) that does not; ids would change from day to day: write `chat_template: false`"
+        )
+    return fixed
+
+
 def _render(tokenizer: PreTrainedTokenizerBase, text: str, name: str) -> str:
     from jinja2 import TemplateError
 
     options: dict[str, Any] = {
         "tokenize": False,
         "add_generation_prompt": False,
-        "strftime_now": FIXED_DAY.strftime,
         "date_string": FIXED_DAY.strftime("%d %b %Y"),
     }
     try:
+        options["chat_template"] = _without_today(tokenizer.get_chat_template(), name)
         return str(tokenizer.apply_chat_template([{"role": "user", "content": text}], **options))
     except (TemplateError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())[:160]
