@@ -123,12 +123,12 @@ def check_template(models: Mapping[str, ModelConfig]) -> ChatTemplate:
 
 
 def _without_today(template: str, name: str) -> str:
-    """`template` with every call for today's date replaced by the date of FIXED_DAY in the format that it asks for."""
+    """`template` with every call for today's date replaced by FIXED_DAY in the format that it asks for."""
     fixed = _TODAY.sub(lambda call: repr(FIXED_DAY.strftime(call[2])), template)
     if re.search(r"strftime_now\s*\(", fixed):
         raise UserError(
-            f"extract.chat_template: expected a template of {name} that says in which format it writes the date, found "
-            "a strftime_now(…) that does not; ids would change from day to day: write `chat_template: false`"
+            f"extract.chat_template: expected a template of {name} that says in which format it writes the date, "
+            "found a strftime_now(…) that does not; ids would change from day to day: write `chat_template: false`"
         )
     return fixed
 
