@@ -131,6 +131,11 @@ class Run:
         return [Magnitude(**row) for row in self._json("features/magnitudes.json")]
 
     @cached_property
+    def crosscheck(self) -> dict[str, Any] | None:
+        """How the chosen features fire on the cross-check's texts; None for a corpus without such a source."""
+        return self._json("features/crosscheck.json") if self.has("features/crosscheck.json") else None
+
+    @cached_property
     def truth(self) -> dict[str, Any] | None:
         """The check against the planted truth; None where nothing was planted."""
         return self._json("truth_report.json") if self.has("truth_report.json") else None

@@ -19,7 +19,7 @@ from antar.corpora.config import CorpusConfig
 from antar.criteria import CriteriaConfig
 from antar.dictionaries.config import DictionaryConfig, preset
 from antar.dictionaries.sweep import SweepConfig, variant_config
-from antar.features.config import ContrastConfig, FeatureConfig
+from antar.features.config import ContrastConfig, CrosscheckConfig, FeatureConfig
 from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.organisms.config import TinyConfig, TruthRule
@@ -75,6 +75,7 @@ class Study(Config):
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     features: FeatureConfig = FeatureConfig()
     contrasts: ContrastConfig = ContrastConfig()
+    crosscheck: CrosscheckConfig = CrosscheckConfig()
     interpret: InterpretConfig = InterpretConfig()
     people: PeopleConfig = PeopleConfig()
     criteria: CriteriaConfig = CriteriaConfig()

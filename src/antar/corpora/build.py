@@ -23,6 +23,7 @@ from antar.core.progress import PLAIN_SECONDS, say
 from antar.corpora.clean import clean_units
 from antar.corpora.config import CorpusConfig, Source
 from antar.corpora.facts import count_rows, length_rows
+from antar.corpora.mask import masked_copies
 from antar.corpora.match import matched_draw
 from antar.corpora.near import without_near_duplicates
 from antar.corpora.records import Candidate, Dropped, Place, RawText
@@ -75,15 +76,17 @@ def build_corpus(
     texts, sampling, matching = _sample(cfg, strata, dropped)
     _check_groups(cfg, texts, strata)
     texts = _unique_ids(_in_order(cfg, texts))
-    frame, split_notes = _frame(cfg, texts, seed)
+    copies, masking = masked_copies(texts, cfg.sources)
+    frame, split_notes = _frame(cfg, [*texts, *copies], seed)
     facts = {
         "counts": count_rows(frame),
         "dropped": dropped.rows(),
-        "words": length_rows(texts),
+        "words": length_rows(texts, _crosschecks(cfg)),
         "sampling": sampling,
         "match": matching,
+        "masked": masking,
         "sources": source_facts,
-        "notes": notes + split_notes + _shortfall_notes(sampling, matching),
+        "notes": notes + split_notes + _shortfall_notes(sampling, matching) + _masking_notes(masking),
     }
     return Corpus(check_texts(frame, "corpus"), facts)
 
@@ -169,7 +172,9 @@ def _sample(
         wanted = sources[label].wanted(language)
         taken, left = draw(strata[stratum], wanted)
         if group == "cultural":
-            cultural += taken
+            # A cross-check has a matching of its own (features/crosscheck.py); the contrasts' controls resemble the
+            # texts that contrasts compare them with.
+            cultural += [] if label in _crosschecks(cfg) else taken
         elif cfg.match is not None:
             alike = [text for text in cultural if "language" not in cfg.match.on or text.language == language]
             taken, facts = matched_draw(taken + left, alike, wanted, cfg.match)
@@ -186,7 +191,12 @@ def _check_groups(cfg: CorpusConfig, texts: list[Candidate], strata: dict[Stratu
     if not texts:
         raise UserError(f"corpus: expected texts from {names}, found none after cleaning; look at the sources' rules")
     counts = Counter((text.group, text.language) for text in texts)
-    if not any(group == "cultural" for group, _ in counts):
+    if not any(text.group == "cultural" and text.source not in _crosschecks(cfg) for text in texts):
+        if any(group == "cultural" for group, _ in counts):
+            raise UserError(
+                f"corpus: expected cultural texts to choose features on, found only those of the cross-check in "
+                f"{names}; add a cultural source, or leave `split: crosscheck` out"
+            )
         raise UserError(f"corpus: expected cultural texts, found only controls in {names}; set `group: cultural`")
     for (group, language), count in sorted(counts.items()):
         if group != "cultural" or counts["control", language]:
@@ -258,6 +268,18 @@ def _check_splits(cfg: CorpusConfig, frame: pl.DataFrame) -> None:
                 f"corpus.split: expected cultural texts in {name}, found none of {cultural['document'].n_unique()} "
                 f"documents (share {share:g}); add texts, raise the share, or hold fewer sources out"
             )
+
+
+def _crosschecks(cfg: CorpusConfig) -> set[str]:
+    return {source.label for source in cfg.sources if source.split == "crosscheck"}
+
+
+def _masking_notes(masking: list[dict[str, Any]]) -> list[str]:
+    return [
+        f"{row['source']}: masked copies of {row['texts']} texts, {row['changed']} of which the mask changed (the "
+        f"artifact's name stood in {row['artifact']}, a state's in {row['place']})"
+        for row in masking
+    ]
 
 
 def _shortfall_notes(sampling: list[dict[str, Any]], matching: list[dict[str, Any]]) -> list[str]:

@@ -14,9 +14,9 @@ from pydantic import Field, field_validator, model_validator
 from antar.core.config import Config
 
 Group = Literal["cultural", "control"]
-Split = Literal["train", "val", "heldout"]
+Split = Literal["train", "val", "heldout", "crosscheck"]
 Column = str | int
-FACET_RESERVED = ("text_id", "text", "group", "language", "source", "document", "split", "half")
+FACET_RESERVED = ("text_id", "text", "group", "language", "source", "document", "split", "half", "masked_of")
 
 
 class Where(Config):
@@ -52,8 +52,9 @@ class SourceConfig(Config):
     """Further bounds on the texts of this source."""
     near_duplicates: bool = True
     """Whether `clean.near_duplicates` applies here; say false for texts made from templates."""
-    split: Literal["by document", "heldout"] = "by document"
-    """`heldout` keeps all of this source out of training (a cross-check such as DOSA)."""
+    split: Literal["by document", "heldout", "crosscheck"] = "by document"
+    """`heldout` keeps all of this source out of training. `crosscheck` keeps it out of the contrasts too: its texts
+    only ever test whether the features that were chosen on the other sources fire on them (DOSA)."""
 
     @property
     def label(self) -> str:
@@ -62,6 +63,16 @@ class SourceConfig(Config):
     def wanted(self, language: str) -> int | None:
         """How many texts of `language` are wanted; None is all; a language that `n` does not list is 0."""
         return self.n.get(language, 0) if isinstance(self.n, dict) else self.n
+
+    @model_validator(mode="after")
+    def _crosscheck_is_cultural(self) -> SourceConfig:
+        mixed = getattr(self, "group_column", None) is not None or getattr(self, "source", "") == "organism"
+        if self.split == "crosscheck" and (self.group != "cultural" or mixed):
+            raise ValueError(
+                "`split: crosscheck` takes cultural texts only (its controls are those of the other sources); write "
+                "`group: cultural`, without `group_column`"
+            )
+        return self
 
     @field_validator("n")
     @classmethod
@@ -131,6 +142,15 @@ class Dosa(SourceConfig):
     folder: Path | None = None
     """A clone of DOSA's repository, or its `data` folder; null looks for `DOSA` in `--from-folder`."""
     near_duplicates: bool = False
+    masked: bool = False
+    """Read a second copy of every clue, in which the artifact's name and every state's name are replaced by neutral
+    words, and report the cross-check on it beside the clues as they are. Needs `split: crosscheck`."""
+
+    @model_validator(mode="after")
+    def _masked_is_a_crosscheck(self) -> Dosa:
+        if self.masked and self.split != "crosscheck":
+            raise ValueError("`masked: true` needs `split: crosscheck`: a masked copy is no text of the corpus")
+        return self
 
 
 class Files(SourceConfig):

@@ -22,14 +22,17 @@ def count_rows(texts: pl.DataFrame) -> list[dict[str, Any]]:
     )
 
 
-def length_rows(texts: list[Candidate]) -> list[dict[str, Any]]:
-    """Quantiles of the lengths in words for each group × language."""
-    strata = sorted({(text.group, text.language) for text in texts})
+def length_rows(texts: list[Candidate], crosschecks: set[str]) -> list[dict[str, Any]]:
+    """Quantiles of the lengths in words for each group × language; the sources `crosschecks` are a group apart."""
+
+    def stratum(text: Candidate) -> tuple[str, str]:
+        return ("cross-check" if text.source in crosschecks else text.group, text.language)
+
     return [
         {
             "group": group,
             "language": language,
-            "words": word_quantiles([text for text in texts if (text.group, text.language) == (group, language)]),
+            "words": word_quantiles([text for text in texts if stratum(text) == (group, language)]),
         }
-        for group, language in strata
+        for group, language in sorted(set(map(stratum, texts)))
     ]

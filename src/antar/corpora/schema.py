@@ -7,16 +7,18 @@ import polars as pl
 from antar.core.errors import UserError
 
 REQUIRED_COLUMNS = ("text_id", "text", "group", "language", "source", "document", "split", "half")
+MASKED_OF = "masked_of"
+"""The column of a masked copy (`mask.py`): the id of its text; null elsewhere, absent without copies."""
 _ALLOWED = {
     "group": {"cultural", "control"},
-    "split": {"train", "val", "heldout"},
+    "split": {"train", "val", "heldout", "crosscheck"},
     "half": {"select", "estimate"},
 }
 
 
 def facet_columns(texts: pl.DataFrame) -> list[str]:
     """The columns of `texts` that are facets, in their order."""
-    return [name for name in texts.columns if name not in REQUIRED_COLUMNS]
+    return [name for name in texts.columns if name not in (*REQUIRED_COLUMNS, MASKED_OF)]
 
 
 def check_texts(texts: pl.DataFrame, where: str = "texts") -> pl.DataFrame:

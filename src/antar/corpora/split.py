@@ -32,18 +32,23 @@ def half_of(document: str, seed: int) -> str:
 def assign_splits(
     texts: Iterable[Candidate], cfg: SplitConfig, seed: int, source_splits: Mapping[str, str]
 ) -> dict[str, str]:
-    """Document → split. `source_splits` is source → "by document" or "heldout".
+    """Document → split. `source_splits` is source → "by document", "heldout" or "crosscheck".
 
     A document goes to the held-out split whole as soon as one of its texts must: a control text under
-    `controls: heldout`, or a text of a source that is held out.
+    `controls: heldout`, or a text of a source that is held out. One with a text of a cross-check goes to that, whole.
     """
     texts = list(texts)
+    apart = {text.document for text in texts if source_splits[text.source] == "crosscheck"}
     kept_out = {
         text.document
         for text in texts
         if source_splits[text.source] == "heldout" or (cfg.controls == "heldout" and text.group == "control")
     }
     return {
-        document: "heldout" if document in kept_out else split_of(document, seed, cfg)
+        document: "crosscheck"
+        if document in apart
+        else "heldout"
+        if document in kept_out
+        else split_of(document, seed, cfg)
         for document in {text.document for text in texts}
     }

@@ -52,3 +52,19 @@ class ContrastConfig(Config):
     """An effect whose standard deviation is under this share of a code's typical size is float jitter: d = 0."""
     stream: str = "contrasts"
     """Name of the random stream of the shuffles, under the study's seed."""
+
+
+class CrosscheckConfig(Config):
+    """How features chosen on the cultural corpus are tested on the texts of a `split: crosscheck` source."""
+
+    top: int = Field(default=20, ge=1)
+    """Features of each set of codes and language: those with q_select under `q` and d_av_select above 0, largest
+    first."""
+    q: float = Field(default=0.05, gt=0, lt=1)
+    """The bound on q_select."""
+    bins: int = Field(default=10, ge=1)
+    """Quantile bins of the cross-check texts' words: a text is compared with controls of its own bin only."""
+    draws: int = Field(default=200, ge=20)
+    """Random sets of live features, and shuffles of the documents' labels: the two nulls."""
+    replicates: int = Field(default=1000, ge=100)
+    """Bootstrap draws of documents for the intervals."""

@@ -29,7 +29,7 @@ from antar.core.sparse import SparseCodes
 from antar.features.comparisons import POOLED, Comparison, measure
 from antar.features.config import ContrastConfig
 from antar.features.designs import Design, languages_of, paired_design, unpaired_design
-from antar.features.examples import contrast_rows
+from antar.features.examples import contrast_rows, facet_rows
 from antar.features.multiple import benjamini_hochberg
 from antar.features.permutation import max_p
 
@@ -258,8 +258,7 @@ def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, see
 def _facet_comparison(facet: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> Iterator[Comparison]:
     if facet not in texts.columns:
         raise UserError(f"contrasts.facets: expected a column of the texts, found {facet!r}; one of {texts.columns}")
-    chosen = (texts["group"] == "cultural") & texts[facet].is_not_null() & pl.Series(contrast_rows(texts))
-    rows = np.flatnonzero(chosen.to_numpy())
+    rows = np.flatnonzero(facet_rows(texts, facet))
     values = sorted(texts[facet].gather(rows).cast(pl.String).unique().to_list())
     if len(values) < 2:
         return

@@ -14,6 +14,7 @@ import polars as pl
 from antar.core.jit import have_numba
 from antar.core.sites import DictionaryId, feature_id
 from antar.core.sparse import SparseCodes
+from antar.corpora.schema import MASKED_OF
 from antar.features.config import FeatureConfig
 
 POOLS = ("select", "estimate")
@@ -83,14 +84,15 @@ def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataF
     """The rows of `examples.parquet` for one dictionary: the top `n` texts of each latent in each pool.
 
     texts: in row order, with `text_id`, `half` ("select" | "estimate", by document), `group` and `split`. The pool
-    `estimate` judges, so it holds only texts that no dictionary was trained on.
+    `estimate` judges, so it holds only texts that no dictionary was trained on. Neither holds a cross-check's texts.
     """
     half = texts["half"].to_numpy()
     text_ids = texts["text_id"]
     names = pl.Series([feature_id(dictionary, latent) for latent in range(codes.n_latents)], dtype=pl.String)
     frames: list[pl.DataFrame] = []
     for pool in POOLS:
-        chosen = half == pool if pool == "select" else (half == pool) & contrast_rows(texts)
+        allowed = ~crosscheck_rows(texts) if pool == "select" else contrast_rows(texts)
+        chosen = (half == pool) & allowed
         latents, ranks, rows, values = top_examples(codes, n, np.flatnonzero(chosen))
         frames.append(
             pl.DataFrame(
@@ -110,10 +112,17 @@ def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataF
     return pl.concat(frames)
 
 
-def live_latents(codes: SparseCodes, train_rows: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """bool `[n_latents]`: which latents are live by the study's rule (`features.live_on`, `.live_texts`)."""
+def live_latents(
+    codes: SparseCodes, train_rows: np.ndarray, config: FeatureConfig, rows: np.ndarray | None = None
+) -> np.ndarray:
+    """bool `[n_latents]`: which latents are live by the study's rule (`features.live_on`, `.live_texts`).
+
+    rows: the texts that "any text" means, by default all (index or boolean array)
+    """
     if config.live_on == "train":
         codes = codes.rows(train_rows)
+    elif rows is not None:
+        codes = codes.rows(rows)
     return codes.firing_counts() >= config.live_texts
 
 
@@ -124,7 +133,27 @@ def contrast_rows(texts: pl.DataFrame) -> np.ndarray:
     they carry; where controls are trained on too, those of the training split stay out.
     """
     group, split = texts["group"].to_numpy(), texts["split"].to_numpy()
-    return np.where(group == "cultural", split == "heldout", split != "train")
+    return np.where(group == "cultural", split == "heldout", (split != "train") & (split != "crosscheck"))
+
+
+def crosscheck_rows(texts: pl.DataFrame) -> np.ndarray:
+    """bool `[n_texts]`: the texts of a cross-check, masked copies too. They are in no contrast but their own facets',
+    in no example, and decide nothing about which features live."""
+    return (texts["split"] == "crosscheck").to_numpy()
+
+
+def facet_rows(texts: pl.DataFrame, column: str) -> np.ndarray:
+    """bool `[n_texts]`: the texts that the `facet` contrast of `column` compares: cultural ones that have a value.
+
+    They are the contrasts' own texts. A column that only a cross-check has (DOSA's `state`) is measured among the
+    cross-check's texts, without the masked copies.
+    """
+    valued = ((texts["group"] == "cultural") & texts[column].is_not_null()).to_numpy()
+    own = valued & contrast_rows(texts)
+    if (valued & ~crosscheck_rows(texts)).any():
+        return own
+    copies = texts[MASKED_OF].is_not_null().to_numpy() if MASKED_OF in texts.columns else np.zeros(len(valued), bool)
+    return valued & crosscheck_rows(texts) & ~copies
 
 
 def features_frame(
@@ -139,16 +168,16 @@ def features_frame(
     codes: of all texts at the dictionary's own side, in the order of `texts`
     train_rows: index or boolean array of the texts that the dictionary was trained on; by default the train split
     Rates are shares of texts; a rate over no texts at all is null, as are `mean_active` and `max_active` of a latent
-    that never fires.
+    that never fires. A cross-check's texts are not counted anywhere.
     """
     trained = texts["split"].to_numpy() == "train" if train_rows is None else train_rows
-    unseen = contrast_rows(texts)
+    unseen, own = contrast_rows(texts), ~crosscheck_rows(texts)
     group = texts["group"].to_numpy()
     largest = np.zeros(codes.n_latents, dtype=np.float32)
-    fired = codes.values_nk > 0
+    fired = (codes.values_nk > 0) & own[:, None]
     total = np.bincount(codes.indices_nk[fired], codes.values_nk[fired], minlength=codes.n_latents)
     np.maximum.at(largest, codes.indices_nk[fired], codes.values_nk[fired])
-    counts = codes.firing_counts()
+    counts = np.bincount(codes.indices_nk[fired], minlength=codes.n_latents)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean_active = total / counts
     n = codes.n_latents
@@ -159,8 +188,8 @@ def features_frame(
             "trained_on": [dictionary.trained_on] * n,
             "layer": np.full(n, dictionary.layer, dtype=np.int64),
             "latent": np.arange(n, dtype=np.int64),
-            "live": live_latents(codes, trained, config or FeatureConfig()),
-            "firing_rate": _rate(codes, np.arange(len(codes))),
+            "live": live_latents(codes, trained, config or FeatureConfig(), own),
+            "firing_rate": _rate(codes, own),
             "firing_rate_train": _rate(codes, trained),
             "firing_rate_cultural": _rate(codes, unseen & (group == "cultural")),
             "firing_rate_control": _rate(codes, unseen & (group == "control")),

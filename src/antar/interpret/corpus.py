@@ -16,7 +16,7 @@ import polars as pl
 from antar.core.errors import UserError
 from antar.core.hashing import sha256_json
 from antar.core.seeds import derive_seed
-from antar.features.examples import contrast_rows
+from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.interpret.types import ShownText
 from antar.interpret.words import WordIndex
 
@@ -52,7 +52,8 @@ class TextCorpus:
     def build(cls, frame: pl.DataFrame, seed: int) -> TextCorpus:
         """`frame` is `corpus/texts.parquet`; the parts depend on the documents' names and on `seed` only.
 
-        A text of the estimate half that a dictionary was trained or stopped on judges nothing: it has no part.
+        A text of the estimate half that a dictionary was trained or stopped on judges nothing: it has no part. Nor
+        has a cross-check text, in either half.
         """
         if frame.is_empty():
             raise UserError("interpret: expected texts, found an empty corpus; check the corpus of the study file")
@@ -62,11 +63,13 @@ class TextCorpus:
         place = {language: i for i, language in enumerate(languages)}
         language_t = np.array([place[language] for language in frame["language"]], dtype=np.int64)
         parts = {document: _part(document, seed) for document in frame["document"].unique()}
-        unseen_t = contrast_rows(frame)
+        unseen_t, apart_t = contrast_rows(frame), crosscheck_rows(frame)
         parts_t = np.array(
             [
-                SELECT if half == "select" else parts[document] if unseen else NONE
-                for document, half, unseen in zip(frame["document"], frame["half"], unseen_t, strict=True)
+                NONE if apart else SELECT if half == "select" else parts[document] if unseen else NONE
+                for document, half, unseen, apart in zip(
+                    frame["document"], frame["half"], unseen_t, apart_t, strict=True
+                )
             ],
             dtype=np.int64,
         )

@@ -5,15 +5,18 @@ from antar.models.export import export_npz
 from antar.models.extract import SideTask
 from antar.models.pair import PairFacts, check_pair, load_model, load_tokenizer
 from antar.models.read import read_site, site_folder
+from antar.models.template import ChatTemplate, check_template
 from antar.models.tokens import TokenTask, n_shards
 
 __all__ = [
+    "ChatTemplate",
     "ExtractConfig",
     "ModelConfig",
     "PairFacts",
     "SideTask",
     "TokenTask",
     "check_pair",
+    "check_template",
     "export_npz",
     "load_model",
     "load_tokenizer",

@@ -6,9 +6,10 @@ Shards `NNNNN.safetensors` hold
   keep     uint8 `[n_tokens]`, 1 for a token that pooling takes
   left_out int64 `[n_texts]`, how many of a text's content tokens the outlier mask took away
 
-Special tokens are never pooled. With the outlier mask on, base runs over the texts here, before any side is read:
-a token whose norm exceeds the threshold at any wanted layer is left out on every side and at every layer. A text
-whose content tokens are all outliers keeps them all, because a mean over nothing is not a vector.
+Special tokens are never pooled, nor is anything that a chat template writes around a text (`template.py`). With the
+outlier mask on, base runs over the texts here, before any side is read: a token whose norm exceeds the threshold at
+any wanted layer is left out on every side and at every layer. A text whose content tokens are all outliers keeps them
+all, because a mean over nothing is not a vector.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from antar.core.shards import read_shard, shard_is_whole, shard_name, shard_rows
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.models.forward import Reader
 from antar.models.pair import load_tokenizer
+from antar.models.template import ChatTemplate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,14 +62,19 @@ def read_tokens(path: Path) -> TokenShard:
 
 @dataclass
 class TokenTask:
-    """Shard task: tokenise texts (and find outliers on `model`, which is base). `run(shard)` is idempotent."""
+    """Shard task: tokenise texts (and find outliers on `model`, which is base). `run(shard)` is idempotent.
+
+    chat: the checkpoint whose tokenizer and chat template are used when `cfg.chat_template` is on
+    """
 
     texts: Sequence[str]
     model: ModelConfig
     cfg: ExtractConfig
     folder: Path
     fingerprint: str
+    chat: ModelConfig | None = None
     _tokenizer: PreTrainedTokenizerBase | None = field(default=None, init=False, repr=False)
+    _template: ChatTemplate | None = field(default=None, init=False, repr=False)
     _reader: Reader | None = field(default=None, init=False, repr=False)
 
     def run(self, shard: int) -> None:
@@ -89,17 +96,21 @@ class TokenTask:
         write_shard(path, arrays, self.fingerprint)
 
     def _tokenise(self, rows: Sequence[int]) -> TokenShard:
-        if self._tokenizer is None:
-            self._tokenizer = load_tokenizer(self.model)
-        encoded = self._tokenizer(
-            [self.texts[row] for row in rows],
-            truncation=True,
-            max_length=self.cfg.max_tokens,
-            return_attention_mask=False,
-        )
-        ids = [np.array(one, np.int32) for one in encoded["input_ids"]]
-        special = special_ids(self._tokenizer)
-        keep = [~np.isin(one, special) for one in ids]
+        texts = [self.texts[row] for row in rows]
+        if self.cfg.chat_template:
+            if self._template is None:
+                self._template = ChatTemplate.of(self.chat or self.model)
+            tokenizer = self._template.tokenizer
+            ids, own = self._template.tokenise(texts, self.cfg.max_tokens)
+        else:
+            if self._tokenizer is None:
+                self._tokenizer = load_tokenizer(self.model)
+            tokenizer = self._tokenizer
+            encoded = tokenizer(texts, truncation=True, max_length=self.cfg.max_tokens, return_attention_mask=False)
+            ids = [np.array(one, np.int32) for one in encoded["input_ids"]]
+            own = [np.ones(len(one), bool) for one in ids]
+        special = special_ids(tokenizer)
+        keep = [its & ~np.isin(one, special) for one, its in zip(ids, own, strict=True)]
         for row, kept in zip(rows, keep, strict=True):
             if not kept.any():
                 raise UserError(

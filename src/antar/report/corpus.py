@@ -42,21 +42,25 @@ def corpus_section(run: Run) -> Section:
     return Section("corpus", title, blocks)
 
 
+_SPLITS = {"train": "train", "val": "validation", "heldout": "held out", "crosscheck": "cross-check"}
+
+
 def _counts(texts: pl.DataFrame) -> Table:
+    splits = [split for split in _SPLITS if split != "crosscheck" or (texts["split"] == split).any()]
     counted = (
         texts.group_by("group", "language", "source")
         .agg(
             pl.len().alias("texts"),
             pl.col("document").n_unique().alias("documents"),
-            *((pl.col("split") == split).sum().alias(split) for split in ("train", "val", "heldout")),
+            *((pl.col("split") == split).sum().alias(split) for split in splits),
         )
         .sort("group", "language", "source", descending=[True, False, False])
     )
     columns = [Column("group", False), Column("language", False), Column("source", False), Column("texts"),
-               Column("documents"), Column("train"), Column("validation"), Column("held out")]  # fmt: skip
+               Column("documents"), *(Column(_SPLITS[split]) for split in splits)]  # fmt: skip
     rows = [
         Row(row["group"], [row["language"], row["source"], *(number(row[name]) for name in
-                           ("texts", "documents", "train", "val", "heldout"))])
+                           ("texts", "documents", *splits))])
         for row in counted.iter_rows(named=True)
     ]  # fmt: skip
     return Table("Texts by group, language and source", columns, rows)

@@ -81,10 +81,22 @@ def _extraction(run: Run) -> str:
         f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
         f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
         f"{said(pick(extract, 'layers'))} (the output of that block, counted from 0) the content tokens were "
-        "averaged in 32-bit floats. Special tokens are left out"
+        "averaged in 32-bit floats. "
+        + chat_template_words(run)
+        + " Special tokens are left out"
         + (", and so are tokens of outlying norm. " if pick(extract, "outliers") else ". ")
         + "The delta of a text is the second checkpoint's vector minus the first's."
     )
+
+
+def chat_template_words(run: Run) -> str:
+    """Whether texts were read bare or as a chat message."""
+    if pick(run.study, "extract", "chat_template"):
+        return (
+            "Every text was put as the single user message into the chat template of "
+            f"{run.names['chat']}, for every checkpoint; only the text's own tokens were averaged."
+        )
+    return "Texts were read bare, without a chat template."
 
 
 def _dictionaries(study: Mapping[str, Any]) -> str:

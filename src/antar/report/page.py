@@ -24,12 +24,13 @@ from antar.report.blocks import Badge, Section, Value
 from antar.report.changed import changed_section
 from antar.report.corpus import corpus_section
 from antar.report.criteria import criteria_section
+from antar.report.crosscheck import crosscheck_section
 from antar.report.dictionaries import dictionaries_section
 from antar.report.effects import effects_section
 from antar.report.energy import energy_section
 from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
-from antar.report.method import limits_section, method_section
+from antar.report.method import chat_template_words, limits_section, method_section
 from antar.report.truth import truth_section
 from antar.run import Run
 
@@ -40,6 +41,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     geometry_section,
     dictionaries_section,
     effects_section,
+    crosscheck_section,
     changed_section,
     corpus_section,
     method_section,
@@ -74,6 +76,8 @@ def write_report(run: Run) -> Path:
 
 def head_of(run: Run) -> Head:
     headline = tuple(map(str, run.criteria.get("headline") or ())) if run.has("criteria.json") else ()
+    if headline:
+        headline = (*headline, chat_template_words(run))
     study = run.study
     return Head(str(study.get("study") or run.folder.name), str(study.get("question") or ""), run.names, headline)
 

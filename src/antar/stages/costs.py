@@ -46,6 +46,7 @@ def estimate_costs(context: Context) -> list[Cost]:
             f"at most {tokens * len(context.models()):,}",
             f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
         ),
+        _chat_template(context),
         Cost("dictionaries", f"{len(ids)}", f"{sum(i.is_replica for i in ids)} of them replicas for stability"),
     ]
     if width is not None:
@@ -60,6 +61,12 @@ def estimate_costs(context: Context) -> list[Cost]:
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
     costs.append(_llm_calls(context))
     return costs
+
+
+def _chat_template(context: Context) -> Cost:
+    if not context.study.extract.chat_template:
+        return Cost("chat template", "off", "texts are read as they are, as published (extract.chat_template)")
+    return Cost("chat template", "on", "each text as the one user message; the template's tokens come on top")
 
 
 def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
@@ -99,9 +106,12 @@ def _llm_calls(context: Context) -> Cost:
 def _asked(source: Source, context: Context) -> list[int | None]:
     """Texts that a source is asked for, language by language; None where all are taken."""
     organism = context.study.models.organism
+    # A masked copy of every clue is a text of its own.
+    copies = 2 if getattr(source, "masked", False) else 1
     if source.n is None and isinstance(source, OrganismTexts) and isinstance(organism, TinyConfig):
         return [len(probe_texts(organism, load_lexicon()))]
-    return list(source.n.values()) if isinstance(source.n, dict) else [source.n]
+    asked = list(source.n.values()) if isinstance(source.n, dict) else [source.n]
+    return [None if n is None else n * copies for n in asked]
 
 
 def _width(context: Context) -> int | None:

@@ -11,7 +11,7 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.sites import Site
 from antar.engines import ShardTask
-from antar.models import SideTask, TokenTask, check_pair, n_shards
+from antar.models import SideTask, TokenTask, check_pair, check_template, n_shards
 from antar.models.config import ExtractConfig
 from antar.stages.artifact import Artifact, ensure_shards
 from antar.stages.context import Context, config_slice
@@ -29,12 +29,14 @@ def artifacts(context: Context) -> list[Artifact]:
 def make(context: Context) -> None:
     cfg, models = context.study.extract, context.models()
     facts = check_pair(models, context.layers())
+    if cfg.chat_template:
+        check_template(models)
     n_texts = context.n_texts()
     shards = n_shards(n_texts, cfg)
     tokens = _tokens(context)
     texts = context.texts()["text"].to_list()
     with progress("tokens", shards, "shards") as bar:
-        task = TokenTask(texts, models["base"], cfg, tokens.folder, tokens.fingerprint.sha256)
+        task = TokenTask(texts, models["base"], cfg, tokens.folder, tokens.fingerprint.sha256, models["chat"])
         ensure_shards([tokens], shards, _counted(task.run, bar.advance), context.engine)
     for side, model in models.items():
         out = {site.layer: _site(context, site) for site in context.sites() if site.side == side}
@@ -74,6 +76,8 @@ def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
 def _tokens(context: Context) -> Artifact:
     cfg = context.study.extract
     inputs = {"corpus": context.manifest("corpus").content, "tokenizer": model_identity(context, "base")}
+    if cfg.chat_template:
+        inputs["chat_template"] = model_identity(context, "chat")
     return Artifact(
         "activations/tokens",
         context.folder / "activations" / "tokens",

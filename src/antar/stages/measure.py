@@ -23,7 +23,7 @@ from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.energy import shift_energy
-from antar.features.examples import contrast_rows
+from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
 from antar.features.stability import measure_stability
 from antar.models import read_site
@@ -31,13 +31,17 @@ from antar.people.agreement import agreement_of_sheet
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
 from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
-_OTHER_CODE = ("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py")
+_OTHER_CODE = (
+    "organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "stages/crosscheck.py",
+    "corpora/match.py", "core/seeds.py",
+)  # fmt: skip
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -60,6 +64,7 @@ def artifacts(context: Context) -> list[Artifact]:
                 inputs=inputs,
                 config={
                     "contrasts": config_slice(study.contrasts),
+                    "crosscheck": config_slice(study.crosscheck),
                     "criteria": config_slice(study.criteria),
                     "truth": config_slice(study.truth) if study.truth else {},
                     "names": study.names,
@@ -108,6 +113,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
     files = [folder / "features" / name for name in ("contrasts.parquet", "energy.parquet", "magnitudes.json")]
     write_parquet(files[0], contrasts)
+    files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
     energy = energies(context, texts)
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
@@ -183,7 +189,9 @@ class _Shapes:
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
             pl.col("pool") == "estimate"
         )
-        language, document = texts["language"].to_numpy(), texts["document"].to_numpy()
+        # No example is a cross-check text, and none is drawn as a random text of a language either.
+        language = np.where(crosscheck_rows(texts), "cross-check", texts["language"].to_numpy())
+        document = texts["document"].to_numpy()
         train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
         ids = labelled_dictionaries(context)
         with progress("coherence and stability", len(ids), "dictionaries") as bar:
