@@ -245,6 +245,17 @@ def _contrast(
         "auroc": 0.5 + min(max(d, -2), 2) / 6, "log_odds": d, "fire_a": 0.1, "fire_b": 0.25, "magnitude_a": 1.0,
         "magnitude_b": 1.1, "p": q / 4, "q": q, "d_av_select": d + 0.1, "p_select": q / 4, "q_select": q,
         "few": latent == 3, "matched": 0.9,
+    } | _details(d, q, null, kind, language)  # fmt: skip
+
+
+def _details(d: float, q: float, null: str, kind: str, language: str) -> dict[str, Any]:
+    """Columns of a real contrast that say what else could explain it."""
+    group = null == "" and kind != "shift"
+    return {
+        "sd": 0.5, "auroc_lo": 0.4, "auroc_hi": 0.9, "log_odds_lo": d - 0.4, "log_odds_hi": d + 0.4, "z": 3 * d,
+        "p_max": min(1.0, 20 * q), "d_partial": 0.7 * d if group else None, "partial_lo": 0.5 * d if group else None,
+        "partial_hi": 0.9 * d if group else None, "d_within": None, "within_lo": None, "within_hi": None,
+        "het_p": 0.4 if language == "pooled" else None, "language_auroc": 0.6, "script_only": False,
     }  # fmt: skip
 
 

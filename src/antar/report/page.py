@@ -24,6 +24,7 @@ from antar.report.blocks import Badge, Section, Value
 from antar.report.changed import changed_section
 from antar.report.corpus import corpus_section
 from antar.report.criteria import criteria_section
+from antar.report.confounds import confounds_section
 from antar.report.crosscheck import crosscheck_section
 from antar.report.dictionaries import dictionaries_section
 from antar.report.effects import effects_section
@@ -41,6 +42,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     geometry_section,
     dictionaries_section,
     effects_section,
+    confounds_section,
     crosscheck_section,
     changed_section,
     corpus_section,
