@@ -127,19 +127,28 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The decoder without its output head, in eval mode and without gradients, in `dtype` on `device`."""
-    from transformers import AutoModel
+def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, head: bool = False) -> PreTrainedModel:
+    """The decoder, in eval mode and without gradients, in `dtype` on `device`; with `head` as the language model that
+    it is part of (its decoder is then `.base_model`). Raises UserError where the checkpoint has no output head."""
+    from transformers import AutoModel, AutoModelForCausalLM
 
     source, options = _source(cfg)
     if cfg.gguf_file is None:
         options["use_safetensors"] = True
+    kind = AutoModelForCausalLM if head else AutoModel
     try:
         with quiet(cfg):
             # Attention is left to transformers: torch's sdpa where the architecture has it, else eager (Gemma 2).
-            model = AutoModel.from_pretrained(source, dtype=dtype, **options)
+            loaded: Any = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+            model, loading = loaded
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unreadable(cfg, "whole safetensors weights", error) from error
+    if head and loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise UserError(
+            f"{cfg.path}: expected a language model with its output head, found no {', '.join(missing[:3])}; give a "
+            "checkpoint that was saved whole"
+        )
     return model.to(device).eval().requires_grad_(False)
 
 
