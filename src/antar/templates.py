@@ -28,7 +28,7 @@ models:
   base: {path: path/or/hub-name-of-the-base-model}      # a folder, or a hub name with `revision:`
   chat: {path: path/or/hub-name-of-the-aligned-model}
   # A sham is base trained on with nothing to learn. Without one, drift and alignment cannot be told apart.
-  # shams: {a: {path: path/of/a/sham}}
+  # shams: {a: {make: {}}, b: {make: {}}}               # antar makes two (docs/shams.md); or {a: {path: of/a/sham}}
 
 corpus:
   sources:

@@ -260,6 +260,22 @@ def tokenizer_difference(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokeni
 
 def local_width(cfg: ModelConfig) -> int | None:
     """The width of the residual stream when that can be read without a network, else None."""
+    config = _local_config(cfg)
+    return None if config is None else int(config.get_text_config().hidden_size)
+
+
+def local_parameters(cfg: ModelConfig) -> int | None:
+    """How many weights the language model has, when its config can be read without a network, else None."""
+    from transformers import AutoModelForCausalLM
+
+    config = _local_config(cfg)
+    if config is None:
+        return None
+    with torch.device("meta"):  # shapes, and not one number
+        return int(AutoModelForCausalLM.from_config(config).num_parameters())
+
+
+def _local_config(cfg: ModelConfig) -> PretrainedConfig | None:
     from transformers import AutoConfig
 
     if cfg.gguf_file is not None:
@@ -267,9 +283,8 @@ def local_width(cfg: ModelConfig) -> int | None:
     try:
         source = str(Path(cfg.path).expanduser()) if is_folder(cfg) else cfg.path
         with quiet(cfg):
-            config = AutoConfig.from_pretrained(
+            return AutoConfig.from_pretrained(
                 source, revision=cfg.revision or "main", local_files_only=True, trust_remote_code=False
             )
     except (UserError, OSError, ValueError, KeyError):
         return None
-    return int(config.get_text_config().hidden_size)
