@@ -32,7 +32,7 @@ models:
 
 corpus:
   sources:
-    # JSONL, CSV, TSV, parquet or CoNLL-U; columns are mapped by name. Paths are relative to this file.
+    # JSONL, CSV, TSV, parquet, CoNLL-U or lines; columns are mapped by name. Paths are relative to this file.
     - {source: files, name: cultural, paths: [texts/cultural.jsonl], group: cultural, text: text, language: en}
     - {source: files, name: control, paths: [texts/control.csv], group: control, text: sentence, language: en}
     # Others: updesh, snli, iitb (hub data sets) and dosa; see studies/rq1.yaml.

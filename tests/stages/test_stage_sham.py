@@ -21,7 +21,9 @@ from antar.run import load_run
 from antar.stages.costs import estimate_costs
 from antar.study import load_study, parse_study, study_yaml
 from antar.templates import study_template
+from micro import antar
 from sham_pair import MAKE, configs, sentences, write_pair, write_study
+from test_kill import checksums, run_until_killed
 
 
 @pytest.fixture(scope="module")
@@ -246,3 +248,24 @@ def test_given_and_made_shams_stand_beside_each_other(folder, tmp_path):
     run_study(context, until="extract")
     assert load_config(context.models()["sham:a"]).hidden_size == 32
     assert (context.folder / "activations" / "sham-g.layer02" / "manifest.json").is_file()
+
+
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_same_files(folder, tmp_path):
+    """`kill -9` once a checkpoint is there, then the same command: every file of the shams equals an uninterrupted
+    run's."""
+    # Small steps, so that the first sham takes long enough to be killed in its middle.
+    slow = {"a": {"make": MAKE | {"lr": 1e-5, "max_steps": 60, "check_every": 2, "checkpoint_every": 2}}}
+    study = write_study(folder, slow)
+    whole = antar("run", study, "--until", "sham", "--runs", tmp_path / "whole", cwd=folder)
+    assert whole.returncode == 0, whole.stderr
+    checkpoint = tmp_path / "killed" / "pair" / "shams" / "a" / "training.safetensors"
+    log = run_until_killed(study, checkpoint, "--until", "sham", "--runs", str(tmp_path / "killed"))
+    assert checkpoint.exists(), log
+    assert not checkpoint.with_name("manifest.json").exists(), "it was killed in its middle"
+    again = antar("run", study, "--until", "sham", "--runs", tmp_path / "killed", cwd=folder)
+    assert again.returncode == 0, again.stderr
+    assert "starts anew" not in again.stderr
+    found = checksums(tmp_path / "killed" / "pair")
+    assert found == checksums(tmp_path / "whole" / "pair")
+    assert "shams/a/model.safetensors" in found and "shams/a/training.safetensors" not in found

@@ -203,7 +203,8 @@ class _Maker:
             "first_loss": course.losses[0],
             "last_losses": float(np.mean(course.losses[-5:])),
             "tolerance": self.cfg.tolerance,
-            "course": course.checks,
+            # Built anew: one that came through a checkpoint has its keys in another order, and so other bytes.
+            "course": [{"step": one["step"], "drift": one["drift"]} for one in course.checks],
         }
 
     def _warn(self, facts: Mapping[str, Any]) -> None:
