@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -167,6 +168,25 @@ def test_the_plan_prices_shams(folder, tmp_path):
     assert [one.stage for one in plan_study(context)][:3] == ["corpus", "sham", "extract"]
     none = open_study(write_study(folder, {}), tmp_path)
     assert not any("sham" in one.what for one in estimate_costs(none))
+
+
+def test_limits_name_layers_and_languages_that_drift_otherwise():
+    def layer(number, ratio, factor, **languages):
+        return {"layer": number, "ratio": ratio, "factor": factor, "equal": abs(ratio - 1) < 0.02,
+                "ratio_by_language": languages}  # fmt: skip
+
+    def limits(*layers):
+        return drift_limits(
+            SimpleNamespace(made_shams=[{"sham": "a", "steps": 12, "uneven_beyond": 1.25, "layers": layers}])
+        )
+
+    assert limits(layer(1, 1.01, 0.9, en=1.1, hi=0.9), layer(2, 0.99, 1.1, en=1.0, hi=1.0)) == []
+    (uneven,) = limits(layer(1, 1.0, 0.9, en=0.44, hi=1.6), layer(2, 1.0, 1.0, en=0.83, hi=1.1))
+    assert "(en 0.44 and 0.83; hi 1.60 and 1.10 times" in uneven
+    (harder,) = limits(layer(1, 1.0, 0.9, en=1.0), layer(2, 1.2, 0.0, en=1.2))
+    assert "1.20 times at layer 2" in harder and "harder null" in harder and "shallower" in harder
+    (weaker,) = limits(layer(1, 0.9, 2.0, en=0.9))
+    assert "weaker null" in weaker and "12 steps" in weaker
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------

@@ -60,9 +60,10 @@ def _table(shams: list[dict[str, Any]]) -> Table:
 
 
 def drift_limits(run: Run) -> list[str]:
-    """One line for each layer at which a made sham does not drift as far as chat, or farther."""
+    """One line for each made sham that drifts otherwise than chat at some layer, and one where languages differ."""
     found: list[str] = []
     for sham in run.made_shams:
+        found += _uneven(sham)
         unequal = [one for one in sham["layers"] if not one["equal"]]
         if not unequal:
             continue
@@ -75,3 +76,21 @@ def drift_limits(run: Run) -> list[str]:
             f"{'harder' if all(one['ratio'] > 1 for one in unequal) else 'weaker'} null than equal drift would be."
         )
     return found
+
+
+def _uneven(sham: Mapping[str, Any]) -> list[str]:
+    beyond, by_language = sham["uneven_beyond"], dict[str, list[float]]()
+    for one in sham["layers"]:
+        for language, ratio in one["ratio_by_language"].items():
+            by_language.setdefault(language, []).append(ratio)
+    told = [
+        f"{language} {listing([fixed(ratio) for ratio in ratios])}"
+        for language, ratios in by_language.items()
+        if not all(1 / beyond <= ratio <= beyond for ratio in ratios)
+    ]
+    if not told:
+        return []
+    return [
+        f"Sham {sham['sham']} drifts as far as chat over all languages together, and not in each ({'; '.join(told)} "
+        "times, layer by layer). Within a language it is a weak null where it drifts less, and a hard one where more."
+    ]

@@ -19,6 +19,10 @@ from antar.models.extract import pooled_means
 from antar.models.forward import Reader
 from antar.models.tokens import TokenShard
 
+UNEVEN = 1.25
+"""Where a language drifts more than this many times as far as on chat, or less than its inverse, it is said: one
+factor serves all languages, and contrasts are within one."""
+
 
 @dataclass(frozen=True)
 class Probe:

@@ -25,7 +25,7 @@ from antar.dictionaries.checkpoint import remove_checkpoint
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.models.pair import load_model, load_tokenizer, pick_device, quiet, tokenizer_difference
 from antar.organisms.sham.config import ShamConfig
-from antar.organisms.sham.drift import Gauge, Probe, root_mean_square
+from antar.organisms.sham.drift import UNEVEN, Gauge, Probe, root_mean_square
 from antar.organisms.sham.groups import Group, parameter_groups
 from antar.organisms.sham.scale import Scaled, find_factor
 from antar.organisms.sham.train import Course, Order, Training
@@ -203,6 +203,7 @@ class _Maker:
             "first_loss": course.losses[0],
             "last_losses": float(np.mean(course.losses[-5:])),
             "tolerance": self.cfg.tolerance,
+            "uneven_beyond": UNEVEN,
             # Built anew: one that came through a checkpoint has its keys in another order, and so other bytes.
             "course": [{"step": one["step"], "drift": one["drift"]} for one in course.checks],
         }
@@ -216,6 +217,13 @@ class _Maker:
                 say(f"{where}: that much comes from shallower layers, whose drift was matched first")
             else:
                 say(f"{where} after {facts['steps']} steps; raise max_steps or lr under its `make`")
+        ratios = [(f"{name} {ratio:.2f}", ratio) for one in facts["layers"]
+                  for name, ratio in one["ratio_by_language"].items()]  # fmt: skip
+        if uneven := [told for told, ratio in ratios if not 1 / UNEVEN <= ratio <= UNEVEN]:
+            say(
+                f"  sham {self.name}: languages do not drift alike, relative to chat ({', '.join(uneven)}); `texts:` "
+                "with more of the language that drifts too little evens it out"
+            )
 
     def _save(self, model: PreTrainedModel, making: Path, facts: Mapping[str, Any]) -> None:
         """Every file under a temporary folder first, so that none is half written under its own name."""
