@@ -34,10 +34,10 @@ def checksums(run: Path) -> dict[str, str]:
     }
 
 
-def run_until_killed(study: Path, milestone: Path) -> str:
+def run_until_killed(study: Path, milestone: Path, *options: str) -> str:
     with (study.parent / "log").open("w+") as log:
         process = subprocess.Popen(
-            antar_command("run", study), cwd=study.parent, env=quiet_environment(), stdout=log, stderr=log
+            antar_command("run", study, *options), cwd=study.parent, env=quiet_environment(), stdout=log, stderr=log
         )
         deadline = time.monotonic() + 120
         while process.poll() is None and not milestone.exists() and time.monotonic() < deadline:

@@ -37,6 +37,11 @@ def test_rq1_is_the_published_study():
         "float16",
         "mean",
     )
+    # Its shams learn what the corpus left of the very sources that its controls come from.
+    assert list(study.models.made_shams) == ["a", "b"]
+    for made in study.models.made_shams.values():
+        learnt = [source.model_copy(update={"n": None}) for source in made.texts]
+        assert learnt == [source.model_copy(update={"n": None}) for source in (snli, iitb)]
     sae = study.dictionaries
     assert (sae.preset, sae.n_latents, sae.k, sae.auxk_coefficient, sae.k_aux) == ("published", 8192, 256, 0.03, 512)
     assert (sae.lr, sae.weight_decay, sae.warmup_steps, sae.clip, sae.batch) == (1e-4, 0.01, 1000, 1.0, 256)

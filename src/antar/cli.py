@@ -92,6 +92,12 @@ def corpus(study: StudyFile, from_folder: FromFolder = None, force: Force = Fals
 
 
 @app.command(rich_help_panel=STAGES)
+def sham(study: StudyFile, from_folder: FromFolder = None, force: Force = False, runs: Runs = RUNS) -> None:
+    """Make the shams: base trained on neutral text until it has drifted as far as chat has."""
+    _one_stage("sham", study, runs, force, from_folder)
+
+
+@app.command(rich_help_panel=STAGES)
 def extract(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
     """Read the activations of every side at every layer."""
     _one_stage("extract", study, runs, force)

@@ -22,7 +22,7 @@ from antar.core.manifest import read_manifest
 from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
-from antar.stages import corpus, extract, features, interpret, measure, organism, report, sweep, train
+from antar.stages import corpus, extract, features, interpret, measure, organism, report, sham, sweep, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady, lock_key
 from antar.study import Study, load_study, study_yaml
@@ -40,6 +40,7 @@ class Stage:
 
 CORPUS = Stage("corpus", "texts: load, clean, sample, split", corpus.artifacts, corpus.make)
 ORGANISM = Stage("organism", "a model pair with a planted difference", organism.artifacts, organism.make)
+SHAM = Stage("sham", "base trained on with nothing to learn, as far as chat drifted", sham.artifacts, sham.make)
 LATER = (
     Stage("extract", "activations of every side at every layer", extract.artifacts, extract.make),
     Stage("train", "dictionaries", train.artifacts, train.make),
@@ -48,14 +49,14 @@ LATER = (
     Stage("measure", "contrasts and the seven criteria", measure.artifacts, measure.make),
     Stage("report", "the page and its figures", report.artifacts, report.make),
 )
-STAGE_NAMES = ("organism", "corpus", *(stage.name for stage in LATER))
+STAGE_NAMES = ("organism", "corpus", "sham", *(stage.name for stage in LATER))
 
 
 def stages_of(study: Study) -> list[Stage]:
     """In order. An organism made from a grammar comes before its corpus; one fine-tuned on texts, after."""
     kind = study.models.organism
     if kind is None:
-        return [CORPUS, *LATER]
+        return [CORPUS, SHAM, *LATER] if study.models.made_shams else [CORPUS, *LATER]
     return [ORGANISM, CORPUS, *LATER] if kind.kind == "tiny" else [CORPUS, ORGANISM, *LATER]
 
 
@@ -81,7 +82,7 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
         if only is not None:
             _check_earlier(stages, only, context)
         _write_study(context)
-        if only in (None, "extract") and until not in ("organism", "corpus"):
+        if only in (None, "sham", "extract") and until not in ("organism", "corpus"):
             _pin_models(context)
         for stage in stages:
             if only is None or stage.name == only:
@@ -162,6 +163,8 @@ def _forget(artifacts: list[Artifact]) -> None:
 
 def _check_stage(name: str, stages: list[Stage]) -> None:
     names = [stage.name for stage in stages]
+    if name == "sham" and name not in names:
+        raise UserError(sham.NONE_TO_MAKE)
     if name not in names:
         raise UserError(f"stage: expected one of {', '.join(names)}, found {name!r}")
 
@@ -186,11 +189,13 @@ def _pin_models(context: Context) -> None:
     asked = context.study.models
     if asked.organism is not None or asked.base is None or asked.chat is None:
         return
-    sides = {"base": asked.base, "chat": asked.chat, **{f"sham:{name}": sham for name, sham in asked.shams.items()}}
+    # Not those that are made: they are not there yet, and have base's blocks and tokenizer.
+    given = {f"sham:{name}": model for name, model in asked.given_shams.items()}
+    sides = {"base": asked.base, "chat": asked.chat, **given}
     pinned = context.revisions()
     if all(lock_key(model.path, model.revision) in pinned for model in sides.values()):
         return
-    found = check_pair(context.models(), context.layers()).revisions
+    found = check_pair({side: context.models()[side] for side in sides}, context.layers()).revisions
     context.write_lock(
         {
             lock_key(sides[side].path, sides[side].revision): commit

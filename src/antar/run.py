@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 STAGE_OF = {
     "corpus": "corpus",
+    "shams": "sham",
     "activations": "extract",
     "dictionaries": "train",
     "codes": "features",
@@ -139,6 +140,15 @@ class Run:
     def truth(self) -> dict[str, Any] | None:
         """The check against the planted truth; None where nothing was planted."""
         return self._json("truth_report.json") if self.has("truth_report.json") else None
+
+    @cached_property
+    def made_shams(self) -> list[dict[str, Any]]:
+        """What became of each sham that antar made for this study (its `sham.json`): drift at each layer beside
+        chat's, factors, steps; empty where the shams were given or came with an organism."""
+        models = self.study.get("models")
+        shams = models.get("shams") if isinstance(models, Mapping) else None
+        made = sorted(name for name, sham in (shams or {}).items() if isinstance(sham, Mapping) and "make" in sham)
+        return [self._json(f"shams/{name}/sham.json") for name in made if self.has(f"shams/{name}/sham.json")]
 
     @cached_property
     def names(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, field_validator, model_validator
 
 from antar.core.config import Config
 from antar.core.errors import UserError
@@ -23,10 +23,20 @@ from antar.features.config import ContrastConfig, CrosscheckConfig, FeatureConfi
 from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.organisms.config import TinyConfig, TruthRule
+from antar.organisms.sham.config import MadeSham, ShamConfig
 from antar.organisms.smollm2 import SmolConfig
 from antar.people.config import PeopleConfig
 
 Organism = Annotated[TinyConfig | SmolConfig, Field(discriminator="kind")]
+
+
+def _given_or_made(sham: Any) -> str:
+    return "made" if isinstance(sham, MadeSham) or (isinstance(sham, dict) and "make" in sham) else "given"
+
+
+Sham = Annotated[
+    Annotated[ModelConfig, Tag("given")] | Annotated[MadeSham, Tag("made")], Discriminator(_given_or_made)
+]
 
 
 class ModelsConfig(Config):
@@ -36,8 +46,9 @@ class ModelsConfig(Config):
     """The checkpoint before alignment."""
     chat: ModelConfig | None = None
     """The checkpoint after it."""
-    shams: dict[str, ModelConfig] = Field(default_factory=dict)
-    """Checkpoints trained on from base with nothing to learn, by a short name: the null for every shift."""
+    shams: dict[str, Sham] = Field(default_factory=dict)
+    """Checkpoints trained on from base with nothing to learn, by a short name: the null for every shift. Given by
+    `path`, or made by antar: `{make: {}}`."""
     organism: Organism | None = None
     """A pair (and its shams) with a planted difference, made in the run folder."""
     sham_is: str = "base trained on with nothing to learn"
@@ -57,6 +68,16 @@ class ModelsConfig(Config):
             if not re.fullmatch(r"[a-z0-9]+", name):
                 raise ValueError(f"sham name {name!r}: use lower-case letters and digits only")
         return self
+
+    @property
+    def given_shams(self) -> dict[str, ModelConfig]:
+        """Those that are there already, by name."""
+        return {name: sham for name, sham in sorted(self.shams.items()) if isinstance(sham, ModelConfig)}
+
+    @property
+    def made_shams(self) -> dict[str, ShamConfig]:
+        """Those that antar makes, by name."""
+        return {name: sham.make for name, sham in sorted(self.shams.items()) if isinstance(sham, MadeSham)}
 
 
 class Study(Config):
@@ -93,6 +114,16 @@ class Study(Config):
     def _truth_needs_a_sham(self) -> Study:
         if self.truth is not None and not self.sham_names:
             raise ValueError("truth: its threshold comes from a sham, and there is none; add one or leave truth out")
+        return self
+
+    @model_validator(mode="after")
+    def _shams_have_texts_to_learn(self) -> Study:
+        for name, made in self.models.made_shams.items():
+            if made.texts is None and self.corpus.split.controls == "heldout":
+                raise ValueError(
+                    f"models.shams.{name}: corpus.split.controls is `heldout`, so no control text is left to train a "
+                    "sham on; name neutral files or sources in `texts:` under its `make`, or set controls to `same`"
+                )
         return self
 
     @model_validator(mode="after")

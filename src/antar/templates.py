@@ -28,11 +28,11 @@ models:
   base: {path: path/or/hub-name-of-the-base-model}      # a folder, or a hub name with `revision:`
   chat: {path: path/or/hub-name-of-the-aligned-model}
   # A sham is base trained on with nothing to learn. Without one, drift and alignment cannot be told apart.
-  # shams: {a: {path: path/of/a/sham}}
+  # shams: {a: {make: {}}, b: {make: {}}}               # antar makes two (docs/shams.md); or {a: {path: of/a/sham}}
 
 corpus:
   sources:
-    # JSONL, CSV, TSV, parquet or CoNLL-U; columns are mapped by name. Paths are relative to this file.
+    # JSONL, CSV, TSV, parquet, CoNLL-U or lines; columns are mapped by name. Paths are relative to this file.
     - {source: files, name: cultural, paths: [texts/cultural.jsonl], group: cultural, text: text, language: en}
     - {source: files, name: control, paths: [texts/control.csv], group: control, text: sentence, language: en}
     # Others: updesh, snli, iitb (hub data sets) and dosa; see studies/rq1.yaml.

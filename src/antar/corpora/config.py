@@ -159,8 +159,8 @@ class Files(SourceConfig):
     source: Literal["files"] = "files"
     paths: list[str] = Field(min_length=1)
     """Files, relative to the study file; `*` is allowed."""
-    format: Literal["jsonl", "csv", "tsv", "parquet", "conllu"] | None = None
-    """Null tells it from the file's ending."""
+    format: Literal["jsonl", "csv", "tsv", "parquet", "conllu", "txt"] | None = None
+    """Null tells it from the file's ending. `txt` is plain text, one text a line."""
     header: bool = True
     """CSV and TSV: whether the first line names the columns."""
     quoted: bool | None = None

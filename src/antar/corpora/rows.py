@@ -1,4 +1,4 @@
-"""Rows of the file formats that antar reads: JSONL, CSV, TSV, parquet and CoNLL-U.
+"""Rows of the file formats that antar reads: JSONL, CSV, TSV, parquet, CoNLL-U, and plain text with one a line.
 
 Each reader yields rows one by one and knows where each stands, so that an error names the file and the line. A
 byte-order mark is taken off; bytes that are not UTF-8 are an error and never replaced.
@@ -15,7 +15,8 @@ from typing import Any
 
 from antar.core.errors import UserError
 
-FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".conllu": "conllu"}
+FORMATS = {".jsonl": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".conllu": "conllu",
+           ".txt": "txt"}  # fmt: skip
 LONGEST_FIELD = 2**31 - 1
 
 
@@ -52,6 +53,8 @@ def read_rows(path: Path, kind: str, *, header: bool = True, quoted: bool | None
         yield from _parquet(path)
     elif kind == "conllu":
         yield from _conllu(path)
+    elif kind == "txt":
+        yield from _lines(path)
     else:
         if quoted is None:
             quoted = kind == "csv" or header
@@ -84,6 +87,15 @@ def _jsonl(path: Path) -> Iterator[Row]:
             raise UserError(f"{path}:{number}: expected a JSON object, found {type(value).__name__}")
         count += 1
         yield Row(value, path, number, count)
+
+
+def _lines(path: Path) -> Iterator[Row]:
+    """Plain text: each line that is not empty is a row with the one column `text`."""
+    count = 0
+    for number, line in text_lines(path):
+        if line.strip():
+            count += 1
+            yield Row({"text": line.rstrip("\r\n")}, path, number, count)
 
 
 def _table(path: Path, delimiter: str, header: bool, quoted: bool) -> Iterator[Row]:

@@ -6,7 +6,7 @@ say to keep, so that every side pools the same tokens. One shard goes to one fil
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -67,15 +67,7 @@ class SideTask:
 
     def _pooled(self, reader: Reader, tokens: TokenShard, layers: list[int]) -> dict[int, np.ndarray]:
         """Layer → float32 `[n_texts, d_model]`."""
-
-        def mean_bd(hidden_btd: Tensor, rows: np.ndarray, mask_bt: Tensor) -> Tensor:
-            keep_bt = torch.zeros_like(mask_bt, dtype=torch.bool, device="cpu")
-            for row, text in enumerate(rows):
-                keep_bt[row, : len(tokens.keep[text])] = torch.from_numpy(tokens.keep[text])
-            return masked_mean(hidden_btd, keep_bt.to(hidden_btd.device))
-
-        pooled = reader.read(tokens.ids, layers, mean_bd, self._advance)
-        acts = {layer: np.stack(vectors).astype(np.float32) for layer, vectors in pooled.items()}
+        acts = pooled_means(reader, tokens, layers, self._advance)
         for layer, acts_nd in acts.items():
             if not np.isfinite(acts_nd).all():
                 raise UserError(
@@ -83,6 +75,24 @@ class SideTask:
                     f"{self.cfg.dtype}; set extract.dtype to bfloat16 or float32"
                 )
         return acts
+
+
+def pooled_means(
+    reader: Reader, tokens: TokenShard, layers: Sequence[int], done: Callable[[int], None] = lambda _: None
+) -> dict[int, np.ndarray]:
+    """Layer → float32 `[n_texts, d_model]`: each text's mean over the tokens that `tokens` keeps.
+
+    `done(n)` is called after each batch of n texts.
+    """
+
+    def mean_bd(hidden_btd: Tensor, rows: np.ndarray, mask_bt: Tensor) -> Tensor:
+        keep_bt = torch.zeros_like(mask_bt, dtype=torch.bool, device="cpu")
+        for row, text in enumerate(rows):
+            keep_bt[row, : len(tokens.keep[text])] = torch.from_numpy(tokens.keep[text])
+        return masked_mean(hidden_btd, keep_bt.to(hidden_btd.device))
+
+    pooled = reader.read(tokens.ids, layers, mean_bd, done)
+    return {layer: np.stack(vectors).astype(np.float32) for layer, vectors in pooled.items()}
 
 
 def masked_mean(hidden_btd: Tensor, keep_bt: Tensor) -> Tensor:

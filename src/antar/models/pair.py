@@ -127,19 +127,28 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
-    """The decoder without its output head, in eval mode and without gradients, in `dtype` on `device`."""
-    from transformers import AutoModel
+def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, head: bool = False) -> PreTrainedModel:
+    """The decoder, in eval mode and without gradients, in `dtype` on `device`; with `head` as the language model that
+    it is part of (its decoder is then `.base_model`). Raises UserError where the checkpoint has no output head."""
+    from transformers import AutoModel, AutoModelForCausalLM
 
     source, options = _source(cfg)
     if cfg.gguf_file is None:
         options["use_safetensors"] = True
+    kind = AutoModelForCausalLM if head else AutoModel
     try:
         with quiet(cfg):
             # Attention is left to transformers: torch's sdpa where the architecture has it, else eager (Gemma 2).
-            model = AutoModel.from_pretrained(source, dtype=dtype, **options)
+            loaded: Any = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+            model, loading = loaded
     except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
         raise _unreadable(cfg, "whole safetensors weights", error) from error
+    if head and loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise UserError(
+            f"{cfg.path}: expected a language model with its output head, found no {', '.join(missing[:3])}; give a "
+            "checkpoint that was saved whole"
+        )
     return model.to(device).eval().requires_grad_(False)
 
 
@@ -251,6 +260,22 @@ def tokenizer_difference(ours: PreTrainedTokenizerBase, theirs: PreTrainedTokeni
 
 def local_width(cfg: ModelConfig) -> int | None:
     """The width of the residual stream when that can be read without a network, else None."""
+    config = _local_config(cfg)
+    return None if config is None else int(config.get_text_config().hidden_size)
+
+
+def local_parameters(cfg: ModelConfig) -> int | None:
+    """How many weights the language model has, when its config can be read without a network, else None."""
+    from transformers import AutoModelForCausalLM
+
+    config = _local_config(cfg)
+    if config is None:
+        return None
+    with torch.device("meta"):  # shapes, and not one number
+        return int(AutoModelForCausalLM.from_config(config).num_parameters())
+
+
+def _local_config(cfg: ModelConfig) -> PretrainedConfig | None:
     from transformers import AutoConfig
 
     if cfg.gguf_file is not None:
@@ -258,9 +283,8 @@ def local_width(cfg: ModelConfig) -> int | None:
     try:
         source = str(Path(cfg.path).expanduser()) if is_folder(cfg) else cfg.path
         with quiet(cfg):
-            config = AutoConfig.from_pretrained(
+            return AutoConfig.from_pretrained(
                 source, revision=cfg.revision or "main", local_files_only=True, trust_remote_code=False
             )
     except (UserError, OSError, ValueError, KeyError):
         return None
-    return int(config.get_text_config().hidden_size)

@@ -22,9 +22,9 @@ def confounds_section(run: Run) -> Section:
     within = run.study.get("contrasts", {}).get("within")
     blocks: list[Block] = [
         Paragraph(
-            "Cultural texts may be longer than controls, be about other things or be written in another script. Labels "
-            "are shuffled within a language and a bin of length, so p and q answer for both. Here the size of each "
-            "effect is asked again: after length (least squares on log length and its square, in each language)"
+            "Cultural texts may be longer than controls, be about other things or be written in another script. "
+            "Labels are shuffled within a language and a bin of length, so p and q answer for both. Here the size of "
+            "each effect is asked again: after length (least squares on log length and its square, in each language)"
             + (f" and among texts of the same {within} alone." if within else ".")
             + " A shift compares a text with itself, so length and topic are equal there."
         ),
@@ -52,11 +52,11 @@ def _table(rows: pl.DataFrame, d: float, q: float, within: str | None) -> Table:
         "How many large effects are left",
         columns,
         table,
-        "p_max is adjusted for all tests of its contrast at once (the chance of one false finding or more). Languages "
-        "differ: Cochran's Q with p < 0.05 among the large effects. Script only: tells one language from the others "
-        "by whether it fires (AUROC 0.95) and differs little within any. Tenfold odds: |log-odds of firing| > ln 10 "
-        "with an interval clear of 0: how rare features are found, which no d shows. A dash: not defined, or not "
-        "measured on that null.",
+        "p_max is adjusted for all tests of its contrast at once (the chance of one false finding or more). "
+        "Languages differ: Cochran's Q with p < 0.05 among the large effects. Script only: tells one language from "
+        "the others by whether it fires (AUROC 0.95) and differs little within any. Tenfold odds: |log-odds of "
+        "firing| > ln 10 with an interval clear of 0: how rare features are found, which no d shows. A dash: not "
+        "defined, or not measured on that null.",
     )
 
 

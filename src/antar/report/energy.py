@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from antar.features.magnitude import Magnitude, stands_above_shams
 from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table, Value
 from antar.report.figures import COLOURS, Plot, legend_below
+from antar.report.shams import drift_blocks
 from antar.report.text import interval, number, plural
 from antar.run import Run
 
@@ -31,6 +32,7 @@ def energy_section(run: Run) -> Section:
             "a text's difference, culture or not."
         ),
         Paragraph(_answer(found, shams), "answer"),
+        *drift_blocks(run),
         Figures([_plot(found, language) for language in dict.fromkeys(one.language for one in found)]),
         _table(found, shams),
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 from antar.dictionaries.config import published_faults
 from antar.report.blocks import Block, Bullets, Column, Facts, Folded, Paragraph, Row, Section, Table
+from antar.report.shams import drift_limits
 from antar.report.text import listing, number, plural, setting
 from antar.run import Run
 
@@ -227,7 +228,7 @@ def limits(run: Run) -> list[str]:
             "No language model read the labels. Keyword labels name words that stand out in a feature's texts; "
             "they do not say what the feature does."
         )
-    found += _drift_of_shams(run)
+    found += _drift_of_shams(run) + drift_limits(run)
     if not _people_agreed(run):
         found.append("No person judged a label, so agreement between people was not measured.")
     sources = pick(study, "corpus", "sources") or []

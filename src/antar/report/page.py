@@ -22,9 +22,9 @@ from antar.core.atomic import write_text
 from antar.report import text as words
 from antar.report.blocks import Badge, Section, Value
 from antar.report.changed import changed_section
+from antar.report.confounds import confounds_section
 from antar.report.corpus import corpus_section
 from antar.report.criteria import criteria_section
-from antar.report.confounds import confounds_section
 from antar.report.crosscheck import crosscheck_section
 from antar.report.dictionaries import dictionaries_section
 from antar.report.effects import effects_section

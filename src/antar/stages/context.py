@@ -97,10 +97,15 @@ class Context:
                 for side in sides
             }
         assert models.base is not None and models.chat is not None  # the study file's own check
-        shams = {f"sham:{name}": model for name, model in sorted(models.shams.items())}
-        return {
-            side: self._located(model) for side, model in {"base": models.base, "chat": models.chat, **shams}.items()
-        }
+        given = {"base": self._located(models.base), "chat": self._located(models.chat)}
+        shams = {name: self._located(model) for name, model in models.given_shams.items()}
+        for name in models.made_shams:
+            shams[name] = ModelConfig(path=str(self.sham_folder(name)), name=f"sham {name}")
+        return given | {f"sham:{name}": shams[name] for name in self.study.sham_names}
+
+    def sham_folder(self, name: str) -> Path:
+        """Where a sham that antar makes lies."""
+        return self.folder / "shams" / name
 
     def _located(self, model: ModelConfig) -> ModelConfig:
         """A folder by its place relative to the study file; a hub model at the commit that this run pinned."""

@@ -16,6 +16,7 @@ from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
 from antar.organisms.tiny_texts import probe_texts
 from antar.stages.context import Context
 from antar.stages.interpret import labelled_dictionaries
+from antar.stages.sham_costs import sham_costs
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ def estimate_costs(context: Context) -> list[Cost]:
     if {"batchtopk", "crosscoder"} & set(cfg.kinds):
         known += f", at {cfg.k} latents a text on average"
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
+    costs += [Cost(*one) for one in sham_costs(context)]
     costs.append(_llm_calls(context))
     return costs
 

@@ -130,7 +130,10 @@ def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
     """Name and revision of a side's checkpoint, as the study file has them."""
     if models.get("organism"):
         return {"path": f"antar-organism-{models['organism']['kind']}/{side.replace(':', '-')}", "revision": None}
-    model = models["shams"][side.removeprefix("sham:")] if side.startswith("sham:") else models[side]
+    name = side.removeprefix("sham:")
+    model = models["shams"][name] if side.startswith("sham:") else models[side]
+    if "make" in model:
+        return {"path": f"antar-sham/{name}", "revision": None}
     return {"path": model["path"], "revision": model.get("revision")}
 
 

@@ -23,7 +23,7 @@ _NO_EFFECT = ("token_budget", "device")
 
 
 def artifacts(context: Context) -> list[Artifact]:
-    return [_tokens(context), *(_site(context, site) for site in context.sites())]
+    return [tokens_artifact(context), *(_site(context, site) for site in context.sites())]
 
 
 def make(context: Context) -> None:
@@ -33,11 +33,7 @@ def make(context: Context) -> None:
         check_template(models)
     n_texts = context.n_texts()
     shards = n_shards(n_texts, cfg)
-    tokens = _tokens(context)
-    texts = context.texts()["text"].to_list()
-    with progress("tokens", shards, "shards") as bar:
-        task = TokenTask(texts, models["base"], cfg, tokens.folder, tokens.fingerprint.sha256, models["chat"])
-        ensure_shards([tokens], shards, _counted(task.run, bar.advance), context.engine)
+    tokens = make_tokens(context)
     for side, model in models.items():
         out = {site.layer: _site(context, site) for site in context.sites() if site.side == side}
         with progress(f"activations of {side}", n_texts, "texts") as bar:
@@ -59,6 +55,17 @@ def make(context: Context) -> None:
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
 
 
+def make_tokens(context: Context) -> Artifact:
+    """Make the token ids and the mask of all texts, unless they are fresh."""
+    cfg, tokens = context.study.extract, tokens_artifact(context)
+    shards, models = n_shards(context.n_texts(), cfg), context.models()
+    texts = context.texts()["text"].to_list()
+    with progress("tokens", shards, "shards") as bar:
+        task = TokenTask(texts, models["base"], cfg, tokens.folder, tokens.fingerprint.sha256, models["chat"])
+        ensure_shards([tokens], shards, _counted(task.run, bar.advance), context.engine)
+    return tokens
+
+
 def _budget_that_fitted(task: SideTask, cfg: ExtractConfig) -> dict[str, int]:
     """The one thing that a machine may change: a token budget halved for lack of GPU memory."""
     fitted = task.facts().get("token_budget", cfg.token_budget)
@@ -73,7 +80,7 @@ def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
     return task
 
 
-def _tokens(context: Context) -> Artifact:
+def tokens_artifact(context: Context) -> Artifact:
     cfg = context.study.extract
     inputs = {"corpus": context.manifest("corpus").content, "tokenizer": model_identity(context, "base")}
     if cfg.chat_template:
@@ -90,7 +97,7 @@ def _tokens(context: Context) -> Artifact:
 
 
 def _site(context: Context, site: Site) -> Artifact:
-    tokens = _tokens(context).fingerprint
+    tokens = tokens_artifact(context).fingerprint
     # With an outlier mask the kept tokens depend on every layer; the tokens' own fingerprint says so.
     mask = {"mask": tokens.sha256} if context.study.extract.outliers else {}
     return Artifact(
@@ -108,6 +115,8 @@ def model_identity(context: Context, side: str) -> str:
     """What a side's weights are: the checksum of its folder, or the hub's name and pinned revision."""
     model = context.models()[side]
     folder = Path(model.path)
+    if side.startswith("sham:") and side.removeprefix("sham:") in context.study.models.made_shams:
+        return context.manifest(f"shams/{folder.name}").content
     if not folder.is_dir():
         return f"{model.path}@{model.revision}"
     if context.study.models.organism is not None:

@@ -23,6 +23,8 @@ def artifacts(context: Context) -> list[Artifact]:
     inputs = {name: context.manifest(name).content for name in ("corpus", "features", "interpret")}
     for dictionary in context.dictionary_ids():
         inputs[f"dictionaries/{dictionary}"] = context.manifest(f"dictionaries/{dictionary.folder}").content
+    for name in context.study.models.made_shams:
+        inputs[f"shams/{name}"] = context.manifest(f"shams/{name}").content
     return [
         Artifact(
             "report",

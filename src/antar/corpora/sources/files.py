@@ -1,4 +1,4 @@
-"""Anybody's texts: JSONL, CSV, TSV, parquet or CoNLL-U, with their columns mapped in the study file."""
+"""Anybody's texts: JSONL, CSV, TSV, parquet, CoNLL-U or plain lines, with their columns mapped in the study file."""
 
 from __future__ import annotations
 
