@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from antar import criteria
 from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
 from antar.criteria.effect import NO_SHAM, real_twin
+from antar.features.magnitude import Magnitude
 from antar.interpret.scores import score_predictions
 
 CFG = CriteriaConfig(replicates=400)
@@ -43,6 +44,18 @@ def contrast_rows(
     }
     columns |= more
     return pl.DataFrame(columns)
+
+
+def magnitudes(above: int, of: int, shams: tuple[str, ...] = ("a", "b")) -> list[Magnitude]:
+    """The shift at `of` layers: its interval is above every sham's at the first `above`, and touches one elsewhere."""
+
+    def one(side: str, layer: int, low: float, high: float) -> Magnitude:
+        return Magnitude(side, layer, "en", 40, 9.0, (8.0, 10.0), (low + high) / 2, (low, high), 20.0)
+
+    found = [one("delta", layer, 3, 4) for layer in range(of)]
+    for name in shams:
+        found += [one(f"delta:{name}", layer, 1, 2 if layer < above else 3.5) for layer in range(of)]
+    return found
 
 
 # -- 1 and 2 ------------------------------------------------------------------------------------------------------
@@ -169,8 +182,9 @@ def test_balanced_accuracy_counts_failures_as_wrong_and_defies_a_constant_answer
 def test_a_sham_equal_to_the_real_change_does_not_pass() -> None:
     effects = [2.0] * 40 + [0.1] * 60
     real, sham = contrast_rows("base.layer01", effects), contrast_rows("base.layer01", effects, "sham:a")
-    found = criteria.effect(pl.concat([real, sham]), {"base.layer01": 100}, CFG)
+    found = criteria.effect(pl.concat([real, sham]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(3, 3))
     assert found.verdict == "fail"
+    assert "does not stand above" in found.sentence
     assert found.value == 0.4 and found.null is not None and found.null.value == 0.4
     assert found.threshold == pytest.approx(criteria.clopper_pearson(40, 100)[1])  # type: ignore[index]
 
@@ -179,13 +193,49 @@ def test_a_change_above_the_worse_sham_passes() -> None:
     real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
     mild = contrast_rows("base.layer01", [2.0] * 1 + [0.1] * 99, "sham:a")
     worse = contrast_rows("base.layer01", [2.0] * 20 + [0.1] * 80, "sham:b")
-    found = criteria.effect(pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG)
+    found = criteria.effect(
+        pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(2, 3)
+    )
     assert found.verdict == "pass"
+    assert "at 2 of 3 layers and languages" in found.sentence
     assert found.null is not None and found.null.name.startswith("sham:b")
     assert found.per_dictionary[0]["sham_share"] == 0.2
     assert found.per_dictionary[0]["above_sham"] is True
-    fails = criteria.effect(pl.concat([real, contrast_rows("base.layer01", [2.0] * 50, "sham:b")]), {}, CFG)
-    assert fails.verdict == "fail"
+    rows = pl.concat([real, contrast_rows("base.layer01", [2.0] * 50, "sham:b")])
+    assert criteria.effect(rows, {}, CFG, magnitudes=magnitudes(3, 3)).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("above", "of", "verdict"), [(0, 3, "fail"), (1, 2, "fail"), (2, 4, "fail"), (3, 4, "pass"), (1, 1, "pass")]
+)
+def test_more_features_without_a_larger_shift_do_not_pass(above: int, of: int, verdict: str) -> None:
+    """ORGANISM: counts, q and purity pass on a sham; only magnitude separates. Half of the places is no majority."""
+    real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
+    rows = pl.concat([real, contrast_rows("base.layer01", [0.1] * 100, "sham:a")])
+    found = criteria.effect(rows, {}, CFG, magnitudes=magnitudes(above, of))
+    assert found.verdict == verdict
+    assert "so the count stands above" in found.sentence
+    assert f"at {above} of {of} layer" in found.sentence
+    assert ("does not pass" in found.sentence) == (verdict == "fail")
+    assert found.beside["layers and languages with a sham"] == of
+    assert found.beside["of them, where the cultural shift stands above every sham's"] == above
+
+
+def test_one_sham_that_moves_as_far_is_enough_to_fail() -> None:
+    rows = pl.concat([contrast_rows("base.layer01", [2.0] * 40), contrast_rows("base.layer01", [0.1] * 40, "sham:a")])
+    sizes = magnitudes(3, 3, ("a",)) + [one for one in magnitudes(0, 3, ("b",)) if one.side != "delta"]
+    assert criteria.effect(rows, {}, CFG, magnitudes=sizes).verdict == "fail"
+    assert criteria.effect(rows, {}, CFG, magnitudes=magnitudes(3, 3, ("a",))).verdict == "pass"
+
+
+def test_without_magnitudes_the_count_is_shown_and_not_judged() -> None:
+    rows = pl.concat([contrast_rows("base.layer01", [2.0] * 40), contrast_rows("base.layer01", [0.1] * 40, "sham:a")])
+    unmeasured = [one for one in magnitudes(3, 3) if one.side == "delta"]  # no sham's shift to compare with
+    for sizes in ((), unmeasured):
+        found = criteria.effect(rows, {}, CFG, magnitudes=sizes)
+        assert found.verdict == "not measured"
+        assert found.value == 1.0 and found.null is not None
+        assert "size of the cultural shift was not measured" in found.sentence
 
 
 def test_without_a_sham_the_count_is_shown_and_not_judged() -> None:
@@ -223,7 +273,7 @@ def test_a_delta_dictionary_is_judged_against_the_shams_own_dictionary() -> None
     real = contrast_rows("delta.layer03", [2.0] * 50 + [0.0] * 50, contrast="culture")
     sham = contrast_rows("delta:a.layer03", [2.0] * 50 + [0.0] * 50, "sham:a", contrast="culture")
     base = contrast_rows("base.layer03", [2.0] * 100, contrast="culture")  # culture in base is no change
-    found = criteria.effect(pl.concat([real, sham, base]), {}, CFG)
+    found = criteria.effect(pl.concat([real, sham, base]), {}, CFG, magnitudes=magnitudes(1, 1))
     assert found.verdict == "fail"
     assert found.beside["contrast"] == "culture"
     assert found.value == 0.5
@@ -334,6 +384,7 @@ def findings(shams: tuple[str, ...] = ("a",)) -> Findings:
         coherence={"base.layer01": np.linspace(0.5, 0.9, 50), "delta:a.layer01": np.zeros(50)},
         names={"base": "SmolLM2", "chat": "its fine-tune"},
         shams=shams,
+        magnitudes=magnitudes(2, 2, shams),
     )
 
 
@@ -361,6 +412,7 @@ def test_the_headline_says_first_whether_there_is_a_sham() -> None:
     with_sham = criteria.judge(findings(), CFG).headline
     assert "1 sham (a)" in with_sham[0]
     assert with_sham[1] == "SmolLM2 against its fine-tune: 1 dictionary, 100 live features."
+    assert sum("stands above every sham's" in line for line in with_sham) == 1
     without = criteria.judge(findings(shams=()), CFG).headline
     assert without[0] == NO_SHAM
     assert sum(NO_SHAM in line for line in without) == 1

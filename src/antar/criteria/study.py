@@ -15,7 +15,7 @@ from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, spa
 from antar.criteria.predictive import predictive_validity
 from antar.criteria.shape import Scores, coherence, stability
 from antar.criteria.types import CriteriaReport, Criterion
-from antar.features.magnitude import Magnitude, stands_above_shams
+from antar.features.magnitude import Magnitude
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,14 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
         reconstruction(findings.metrics, cfg),
         sparsity(findings.metrics, cfg),
         predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
-        effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry, findings.energy),
+        effect(
+            findings.contrasts,
+            live_counts(findings.features),
+            cfg,
+            findings.geometry,
+            findings.energy,
+            findings.magnitudes,
+        ),
         coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
         human_agreement(findings.agreement, cfg),
         stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
@@ -96,7 +103,6 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
     by_number = {criterion.number: criterion for criterion in criteria}
     lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
-    lines += _magnitude_lines(findings.magnitudes)
     names: dict[str, list[str]] = {}
     for criterion in criteria:
         names.setdefault(criterion.verdict, []).append(criterion.name)
@@ -109,17 +115,6 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
 def _is_own(features: pl.DataFrame) -> pl.Series:
     own = {name: is_study_dictionary(name) for name in features["dictionary"].unique().to_list()}
     return features["dictionary"].replace_strict(own, return_dtype=pl.Boolean)
-
-
-def _magnitude_lines(magnitudes: Sequence[Magnitude]) -> list[str]:
-    above, compared = stands_above_shams(magnitudes)
-    if not compared:
-        return []
-    places = "layer and language" if compared == 1 else "layers and languages"
-    return [
-        f"In activation units the cultural shift stands above every sham's, interval against interval, at {above} of "
-        f"{compared} {places}."
-    ]
 
 
 def _counted(n: int, noun: str) -> str:
