@@ -47,7 +47,7 @@ def contrast_rows(
 
 
 def magnitudes(above: int, of: int, shams: tuple[str, ...] = ("a", "b")) -> list[Magnitude]:
-    """The shift at `of` layers: its interval is above every sham's at the first `above`, and touches one elsewhere."""
+    """The shift at `of` layers: its interval is above every sham's at the first `above` alone."""
 
     def one(side: str, layer: int, low: float, high: float) -> Magnitude:
         return Magnitude(side, layer, "en", 40, 9.0, (8.0, 10.0), (low + high) / 2, (low, high), 20.0)
@@ -323,13 +323,42 @@ def test_no_contrast_between_base_and_chat() -> None:
 def test_coherence_needs_its_threshold_and_its_null() -> None:
     rng = np.random.default_rng(0)
     high, chance = {"base.layer01": rng.uniform(0.6, 0.9, 200)}, {"base.layer01": rng.uniform(0.4, 0.6, 200)}
-    assert criteria.coherence(high, chance, CFG).verdict == "pass"
-    assert criteria.coherence({"base.layer01": np.full(50, 0.55)}, {}, CFG).verdict == "fail"
-    above = criteria.coherence(high, {"base.layer01": np.full(50, 0.8)}, CFG)
-    assert above.verdict == "fail"  # random texts do as well
-    lone = criteria.coherence({"base.layer01": np.array([0.9, np.nan])}, {}, CFG)
+    low = {"base.layer01": np.full(50, 0.55)}
+    assert criteria.coherence(high, chance, CFG, high, chance).verdict == "pass"
+    assert criteria.coherence(low, {}, CFG, high, chance).verdict == "fail"
+    above = {"base.layer01": np.full(50, 0.8)}  # random texts do as well
+    assert criteria.coherence(high, above, CFG, high, chance).verdict == "fail"
+    assert criteria.coherence(high, chance, CFG, high, above).verdict == "fail"
+    few = {"base.layer01": np.array([0.9, np.nan])}
+    lone = criteria.coherence(few, {}, CFG, few, {})
     assert lone.verdict == "not measured"
     assert lone.beside["features without a score"] == 1
+
+
+def test_the_weaker_space_decides_and_both_are_said() -> None:
+    """Not circular: texts that are alike only in the space in which the feature was found are not enough."""
+    rng = np.random.default_rng(1)
+    high, middle = {"base.layer01": rng.uniform(0.8, 0.9, 200)}, {"base.layer01": rng.uniform(0.5, 0.6, 200)}
+    chance = {"base.layer01": rng.uniform(0.45, 0.55, 200)}
+    for found in (
+        criteria.coherence(high, chance, CFG, middle, chance, "TF-IDF"),
+        criteria.coherence(middle, chance, CFG, high, chance, "TF-IDF"),
+    ):
+        assert found.verdict == "fail"
+        assert found.value == pytest.approx(middle["base.layer01"].mean())
+        assert found.ci is not None and found.ci[0] < found.value < found.ci[1] < 0.6
+        assert "0.85" in found.sentence and "0.55" in found.sentence and "TF-IDF" in found.sentence
+        shown = sorted([found.beside["coherence by activations"], found.beside["coherence by texts"]])
+        assert shown == pytest.approx([found.value, high["base.layer01"].mean()])
+    assert found.null is not None and found.null.name.endswith("by activations")
+    assert found.per_dictionary[0]["coherence_by_texts"] == pytest.approx(high["base.layer01"].mean())
+
+
+def test_one_space_alone_is_shown_and_not_judged() -> None:
+    high = {"base.layer01": np.full(50, 0.9)}
+    found = criteria.coherence(high, {}, CFG)
+    assert found.verdict == "not measured" and found.value == pytest.approx(0.9)
+    assert "not judged in one space" in found.sentence
 
 
 def test_human_agreement() -> None:
@@ -346,12 +375,49 @@ def test_human_agreement() -> None:
 def test_stability_needs_replicas_its_threshold_and_its_null() -> None:
     none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
     assert criteria.stability({}, {}, none, CFG).verdict == "not measured"
-    high, random = {"base.layer01": np.full((2, 60), 0.9)}, {"base.layer01": np.full((2, 60), 0.3)}
+    high, random = replicas(0.9), replicas(0.3)
     found = criteria.stability(high, random, none, CFG)
     assert found.verdict == "pass" and found.value == pytest.approx(0.9)
     assert found.beside["split-half reliability of the effects"] is None
-    assert criteria.stability({"base.layer01": np.full(60, 0.7)}, random, none, CFG).verdict == "fail"
+    assert criteria.stability(replicas(0.7), random, none, CFG).verdict == "fail"
     assert criteria.stability(high, high, none, CFG).verdict == "fail"
+
+
+def replicas(cosine: float, names: tuple[str, ...] = ("seed1", "fold0")) -> dict[str, np.ndarray]:
+    return {f"base.layer01.{name}": np.full(60, cosine) for name in names}
+
+
+def test_seeds_and_folds_stand_apart() -> None:
+    none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
+    cosines = replicas(0.9, ("seed1", "seed2", "seed3")) | replicas(0.5, ("fold0", "fold1"))
+    random = replicas(0.3, ("seed1", "seed2", "seed3")) | replicas(0.2, ("fold0", "fold1"))
+    found = criteria.stability(cosines, random, none, CFG)
+    assert found.value == pytest.approx((3 * 0.9 + 2 * 0.5) / 5) and found.verdict == "fail"
+    assert found.beside["mean cosine over other seeds"] == pytest.approx(0.9)
+    assert found.beside["mean cosine over folds"] == pytest.approx(0.5)
+    assert found.beside["random directions in the place of other seeds"] == pytest.approx(0.3)
+    assert found.beside["random directions in the place of folds"] == pytest.approx(0.2)
+    assert (found.beside["other seeds, for each dictionary"], found.beside["folds, for each dictionary"]) == (3, 2)
+    assert "0.90 with 3 other seeds, 0.50 with 2 folds" in found.sentence
+    (row,) = found.per_dictionary
+    assert (row["over_seeds"], row["over_folds"]) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert (row["replicas"], row["features"]) == (5, 60)
+    only_seeds = criteria.stability(replicas(0.9, ("seed1",)), {}, none, CFG)
+    assert only_seeds.beside["mean cosine over folds"] is None and "fold" not in only_seeds.sentence
+
+
+def test_replicas_of_a_latent_are_drawn_together_and_an_unmatched_one_is_left_out() -> None:
+    """The same latent in eight replicas is one feature: the interval is that of its mean, not of eight features."""
+    none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
+    one = np.random.default_rng(0).uniform(0.3, 1, 40)
+    lone = criteria.stability({"base.layer01.seed1": one}, {}, none, CFG)
+    eight = criteria.stability({f"base.layer01.seed{i}": one for i in range(1, 9)}, {}, none, CFG)
+    assert eight.value == pytest.approx(lone.value) and eight.ci == pytest.approx(lone.ci)
+    holes = one.copy()
+    holes[:10] = np.nan
+    found = criteria.stability({"base.layer01.seed1": one, "base.layer01.fold0": holes}, {}, none, CFG)
+    assert found.value == pytest.approx(one.mean())
+    assert found.beside["mean cosine over folds"] == pytest.approx(one[10:].mean())
 
 
 def test_the_halves_are_those_of_real_base_vs_chat_rows() -> None:
@@ -382,6 +448,8 @@ def findings(shams: tuple[str, ...] = ("a",)) -> Findings:
         contrasts=pl.concat(rows),
         labels=pl.DataFrame({"feature": ["base.layer01/1", "base.layer01/2"], "label": ["tea", None]}),
         coherence={"base.layer01": np.linspace(0.5, 0.9, 50), "delta:a.layer01": np.zeros(50)},
+        text_coherence={"base.layer01": np.linspace(0.5, 0.8, 50), "delta:a.layer01": np.zeros(50)},
+        stability={"base.layer01.seed1": np.full(50, 0.9), "delta:a.layer01.seed1": np.zeros(50)},
         names={"base": "SmolLM2", "chat": "its fine-tune"},
         shams=shams,
         magnitudes=magnitudes(2, 2, shams),
@@ -399,8 +467,9 @@ def test_judge_gives_all_seven_and_survives_json() -> None:
         "effect": "pass",
         "coherence": "pass",
         "human agreement": "not measured",
-        "stability": "not measured",
+        "stability": "pass",
     }
+    assert report.criteria[6].value == pytest.approx(0.9), "a sham's replicas are no part of it"
     text = json.dumps(report.to_json(), allow_nan=False)
     assert CriteriaReport.model_validate_json(text) == report
     keys = {"number", "name", "question", "value", "ci", "threshold", "comparison", "null", "verdict", "sentence",

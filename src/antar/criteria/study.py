@@ -8,12 +8,14 @@ from typing import Any
 
 import polars as pl
 
+from antar.core.sites import DictionaryId
 from antar.criteria.agreement import Agreement, human_agreement
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
 from antar.criteria.predictive import predictive_validity
-from antar.criteria.shape import Scores, coherence, stability
+from antar.criteria.shape import Scores, coherence
+from antar.criteria.stability import Cosines, stability
 from antar.criteria.types import CriteriaReport, Criterion
 from antar.features.magnitude import Magnitude
 
@@ -25,8 +27,10 @@ class Findings:
     metrics:    dictionary → its metrics.json
     features:   features.parquet; contrasts: contrasts.parquet
     labels:     interpret/labels.jsonl; predictions: interpret/predictions.jsonl
-    coherence, coherence_null: dictionary → one number a live feature
-    stability, stability_null: dictionary → cosines of its matched directions over all its replicas
+    coherence, coherence_null: dictionary → one number a live feature, by the model's activations
+    text_coherence, text_coherence_null: the same by vectors of the texts that are called `text_space`
+    stability: replica → cosine of each latent of its dictionary with its match, NaN where it has none
+    stability_null: replica → cosines of the same matching with random directions
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
     magnitudes: the shift in activation units, chat's and the shams'
     names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
@@ -40,8 +44,11 @@ class Findings:
     predictions: pl.DataFrame | None = None
     coherence: Scores = field(default_factory=dict)
     coherence_null: Scores = field(default_factory=dict)
-    stability: Scores = field(default_factory=dict)
-    stability_null: Scores = field(default_factory=dict)
+    text_coherence: Scores = field(default_factory=dict)
+    text_coherence_null: Scores = field(default_factory=dict)
+    text_space: str = "TF-IDF"
+    stability: Cosines = field(default_factory=dict)
+    stability_null: Cosines = field(default_factory=dict)
     agreement: Agreement | None = None
     geometry: Sequence[Mapping[str, Any]] = ()
     energy: pl.DataFrame | None = None
@@ -65,9 +72,16 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
             findings.energy,
             findings.magnitudes,
         ),
-        coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
+        coherence(
+            _own(findings.coherence),
+            _own(findings.coherence_null),
+            cfg,
+            _own(findings.text_coherence),
+            _own(findings.text_coherence_null),
+            findings.text_space,
+        ),
         human_agreement(findings.agreement, cfg),
-        stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
+        stability(_of_own(findings.stability), _of_own(findings.stability_null), findings.contrasts, cfg),
     ]
     return CriteriaReport(study=findings.study, headline=headline(findings, criteria), criteria=criteria)
 
@@ -80,6 +94,11 @@ def live_counts(features: pl.DataFrame) -> dict[str, int]:
 
 def _own(scores: Scores) -> Scores:
     return {name: values for name, values in scores.items() if is_study_dictionary(name)}
+
+
+def _of_own(cosines: Cosines) -> Cosines:
+    """Of replicas of the study's own dictionaries."""
+    return {name: values for name, values in cosines.items() if is_study_dictionary(str(DictionaryId.parse(name).of))}
 
 
 def _labelled(labels: pl.DataFrame | None) -> int:

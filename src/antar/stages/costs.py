@@ -46,7 +46,7 @@ def estimate_costs(context: Context) -> list[Cost]:
             f"at most {tokens * len(context.models()):,}",
             f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
         ),
-        Cost("dictionaries", f"{len(ids)}", f"{sum(i.is_replica for i in ids)} of them replicas for stability"),
+        Cost("dictionaries", f"{len(ids)}", _replicas(context)),
     ]
     if width is not None:
         activation_bytes = sites * n_texts * width * 4
@@ -60,6 +60,12 @@ def estimate_costs(context: Context) -> list[Cost]:
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
     costs.append(_llm_calls(context))
     return costs
+
+
+def _replicas(context: Context) -> str:
+    said = context.replicas_as_said
+    told = f": {said.wanted} each, as --folds and --seeds said" if said else ""
+    return f"{sum(one.is_replica for one in context.dictionary_ids())} of them replicas for stability{told}"
 
 
 def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
