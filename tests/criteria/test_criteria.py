@@ -193,9 +193,7 @@ def test_a_change_above_the_worse_sham_passes() -> None:
     real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
     mild = contrast_rows("base.layer01", [2.0] * 1 + [0.1] * 99, "sham:a")
     worse = contrast_rows("base.layer01", [2.0] * 20 + [0.1] * 80, "sham:b")
-    found = criteria.effect(
-        pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(2, 3)
-    )
+    found = criteria.effect(pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(2, 3))
     assert found.verdict == "pass"
     assert "at 2 of 3 layers and languages" in found.sentence
     assert found.null is not None and found.null.name.startswith("sham:b")

@@ -17,14 +17,14 @@ from antar.interpret.words import tokens
 from antar.stages.context import Context
 
 _FILES = (".json", ".safetensors", ".txt", ".model")
-CODE = ("interpret/words.py", "models/embed.py", "stages/text_space.py")
+CODE = ("interpret/words.py", "stages/text_space.py")
 
 
 def text_vectors(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
     """float32 `[n_texts, d]`; None where the training texts share no word."""
     wanted = context.study.criteria.text_space
     if isinstance(wanted, Embedder):
-        from antar.models.embed import embed_texts
+        from antar.features.embed import embed_texts
 
         with progress("embeddings", texts.height, "texts") as bar:
             return embed_texts(_folder(context, wanted), texts["text"].to_list(), wanted.max_tokens, bar.advance)
