@@ -17,6 +17,7 @@ from antar.criteria.predictive import predictive_validity
 from antar.criteria.shape import Scores, coherence
 from antar.criteria.stability import Cosines, stability
 from antar.criteria.types import CriteriaReport, Criterion
+from antar.features.counterparts import Share, counterparts_sentence
 from antar.features.magnitude import Magnitude
 
 
@@ -33,6 +34,7 @@ class Findings:
     stability_null: replica → cosines of the same matching with random directions
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
     magnitudes: the shift in activation units, chat's and the shams'
+    counterparts: of base's features, those with a counterpart in chat's dictionary, and in another seed's of base
     names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
     """
 
@@ -55,6 +57,7 @@ class Findings:
     names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
     shams: Sequence[str] = ()
     magnitudes: Sequence[Magnitude] = ()
+    counterparts: Sequence[Share] = ()
     sham_is: str = "base trained on with nothing to learn"
 
 
@@ -122,6 +125,8 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
     by_number = {criterion.number: criterion for criterion in criteria}
     lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
+    if matched := counterparts_sentence(findings.counterparts, base, chat):
+        lines.append(matched)
     names: dict[str, list[str]] = {}
     for criterion in criteria:
         names.setdefault(criterion.verdict, []).append(criterion.name)

@@ -22,6 +22,7 @@ from antar.dictionaries import load_dictionary
 from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
+from antar.features.counterparts import as_records
 from antar.features.energy import shift_energy
 from antar.features.examples import contrast_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
@@ -31,15 +32,18 @@ from antar.people.agreement import agreement_of_sheet
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.counterparts import measure_counterparts
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
-from antar.stages.text_space import CODE as TEXT_SPACE_CODE
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
 from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
-_OTHER_CODE = ("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py")
+_OTHER_CODE = (
+    *("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py"),
+    *("stages/counterparts.py", "stages/text_space.py", "interpret/words.py"),
+)
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -69,7 +73,7 @@ def artifacts(context: Context) -> list[Artifact]:
                     "sham_is": study.models.sham_is,
                     "seed": study.seed,
                 },
-                code=code_version("features", "criteria", "people", "dictionaries", *_OTHER_CODE, *TEXT_SPACE_CODE),
+                code=code_version("features", "criteria", "people", "dictionaries", *_OTHER_CODE),
             ),
             manifest_name=MANIFEST,
         )
@@ -115,6 +119,10 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
+    matches, shares = measure_counterparts(context, texts, live)
+    files += [folder / "features" / name for name in ("matches.parquet", "matches.json")]
+    write_parquet(files[-2], matches)
+    write_json(files[-1], as_records(shares))
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -138,6 +146,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             names=study.names,
             shams=study.sham_names,
             magnitudes=shifts,
+            counterparts=shares,
             sham_is=study.models.sham_is,
         ),
         study.criteria,

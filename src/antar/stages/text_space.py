@@ -17,7 +17,6 @@ from antar.interpret.words import tokens
 from antar.stages.context import Context
 
 _FILES = (".json", ".safetensors", ".txt", ".model")
-CODE = ("interpret/words.py", "stages/text_space.py")
 
 
 def text_vectors(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
