@@ -22,6 +22,7 @@ from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sparse import SparseCodes
 from antar.features.matching import match_random, unit
 
+OTHER_SEED = "other_seed"
 PERCENTILE = 99.0
 CHUNK = 512
 SCHEMA = {
@@ -51,6 +52,10 @@ class LiveLatents:
         """From the whole decoder and the codes of the texts; `live` is bool `[n_latents]`."""
         latents = np.flatnonzero(live)
         return cls(name, latents, decoder_nd[latents], codes.csc()[:, latents].tocsr())
+
+    @property
+    def texts(self) -> int:
+        return _height(self.codes_tn)
 
 
 @dataclass(frozen=True)
@@ -96,20 +101,19 @@ class Share:
 def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int = 0) -> Counterparts:
     """The one-to-one pairs with the largest sum of ½ (cosine + correlation), less those that chance explains.
 
-    Cosine is of the decoder rows, correlation is Pearson's of the two latents' codes over the same texts; Hungarian
-    method (Kuhn 1955). A pair is kept where its cosine is above the 99th percentile of the matched pairs of a with as
-    many random directions as b has, and its correlation above that of the matched pairs of a's codes with b's, the
-    documents of b permuted within `blocks`. Both nulls are matched by the one score that they are about, which makes
-    their pairs better than a mean of two would, and the bars higher.
+    Cosine is of the decoder rows, correlation is Pearson's of the two latents' codes over the same texts, within the
+    strata of `blocks`; Hungarian method (Kuhn 1955). A pair is kept where its cosine is above the 99th percentile of
+    the matched pairs of a with as many random directions as b has, and its correlation above that of the matched pairs
+    of a's codes with b's, the documents of b permuted within `blocks`. Both nulls are matched by the one score that
+    they are about, which makes their pairs better than a mean of two would, and the bars higher.
 
     Dense float32 `[n_a, n_b]` a few times, and float64 inside scipy. Measured on one core of a busy machine: 1,024
     latents a side and 4,096 texts of 64 latents, 1 s; 4,096 latents, 4,096 texts of 128, 22 s and 0.9 GB; 8,192
     latents, 8,192 texts of 256, 223 s and 2.8 GB.
     """
-    n_texts = a.codes_tn.shape[0]
-    if b.codes_tn.shape[0] != n_texts or len(blocks) != n_texts:
+    if not a.texts == b.texts == len(blocks):
         raise UserError(
-            f"counterparts: expected codes of the same texts, found {n_texts} of {a.name}, {b.codes_tn.shape[0]} of "
+            f"counterparts: expected codes of the same texts, found {a.texts} of {a.name}, {b.texts} of "
             f"{b.name} and {len(blocks)} documents; encode both on the same texts"
         )
     if a.decoder_nd.shape[1] != b.decoder_nd.shape[1]:
@@ -119,7 +123,7 @@ def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int 
         )
     cosine_bar, correlation_bar = _bars(a, b, blocks, seed)
     cosines = unit(a.decoder_nd) @ unit(b.decoder_nd).T
-    correlated = correlations(a.codes_tn, b.codes_tn)
+    correlated = correlations(a.codes_tn, b.codes_tn, blocks.stratum)
     # Twice the mean has the same best pairs.
     rows, columns = linear_sum_assignment(cosines + correlated, maximize=True)
     cosine, correlation = cosines[rows, columns], correlated[rows, columns]
@@ -140,44 +144,56 @@ def _bars(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int) -> tuple[fl
     if not len(a.latents) or not len(b.latents):
         return np.inf, np.inf
     random = match_random(a.decoder_nd, len(b.latents), derive_seed(seed, "counterparts")).cosine
-    strangers = correlations(a.codes_tn, b.codes_tn[blocks.permuted(seed)])
+    strangers = correlations(a.codes_tn, b.codes_tn[blocks.permuted(seed)], blocks.stratum)
     rows, columns = linear_sum_assignment(strangers, maximize=True)
     null = strangers[rows, columns]
     return float(np.percentile(random, PERCENTILE)), float(np.percentile(null, PERCENTILE))
 
 
-def correlations(a_tn: sparse.csr_array, b_tm: sparse.csr_array) -> np.ndarray:
+def correlations(a_tn: sparse.csr_array, b_tm: sparse.csr_array, stratum: np.ndarray | None = None) -> np.ndarray:
     """Pearson's correlation of every column of `a_tn` with every column of `b_tm`, zeros counted: float32 `[n, m]`.
 
+    stratum: `[n_texts]`; each column is taken less its mean in each stratum, so that what a stratum alone explains is
+             no correlation. Without it there is one.
     0 where a column does not vary. Sums are float64, of `CHUNK` columns at a time: only the result is dense.
     """
-    n_texts = a_tn.shape[0]
+    n_texts = _height(a_tn)
+    _, of_text = np.unique(np.zeros(n_texts) if stratum is None else stratum, return_inverse=True)
     a, b = a_tn.astype(np.float64).tocsc(), b_tm.astype(np.float64).tocsr()
-    mean_a, scale_a = _moments(a)
-    mean_b, scale_b = _moments(b)
-    found = np.empty((a.shape[1], b.shape[1]), dtype=np.float32)
-    for lo in range(0, a.shape[1], CHUNK):
+    (means_a, scale_a), (means_b, scale_b) = _moments(a, of_text), _moments(b, of_text)
+    shares = np.bincount(of_text, minlength=len(means_a))[:, None] / max(n_texts, 1)
+    found = np.empty((len(scale_a), len(scale_b)), dtype=np.float32)
+    for lo in range(0, len(scale_a), CHUNK):
         part = slice(lo, lo + CHUNK)
         together = (a[:, part].T.tocsr() @ b).toarray() / max(n_texts, 1)
-        together -= mean_a[part, None] * mean_b
+        together -= means_a[:, part].T @ (shares * means_b)
         found[part] = together * scale_a[part, None] * scale_b
     return np.clip(found, -1, 1, out=found)
 
 
-def _moments(x_tn: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and one over the standard deviation of each column; 0 for one that does not vary."""
-    n_texts = max(x_tn.shape[0], 1)
-    mean = np.asarray(x_tn.sum(axis=0)).ravel() / n_texts
+def _height(matrix: Any) -> int:
+    return int(matrix.shape[0])
+
+
+def _moments(x_tn: Any, of_text: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means in each stratum `[s, n]`; one over the standard deviation about them `[n]`, 0 where nothing varies."""
+    n_texts = max(_height(x_tn), 1)
+    sizes = np.bincount(of_text, minlength=1)
+    one_hot = sparse.csr_array(
+        (np.ones(len(of_text)), (of_text, np.arange(len(of_text)))), (len(sizes), len(of_text))
+    )
+    means = (one_hot @ x_tn).toarray() / np.maximum(sizes, 1)[:, None]
     square = np.asarray(x_tn.multiply(x_tn).sum(axis=0)).ravel() / n_texts
-    variance = square - mean**2
+    variance = square - (sizes[:, None] * means**2).sum(axis=0) / n_texts
     varies = variance > 1e-12 * square  # below that it is what rounding leaves of a constant
-    return mean, np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
+    return means, np.where(varies, 1 / np.sqrt(np.where(varies, variance, 1)), 0)
 
 
 @dataclass(frozen=True)
 class Blocks:
-    """What is permuted: documents, within strata (a language and a group), so that two latents that only tell
-    Hindi from English, or culture from controls, are as much alike in the null as in the data.
+    """What texts belong to: documents, which are permuted whole, and strata (a language and a group), within which
+    they are and within which codes are correlated. Two latents that only tell Hindi from English, or culture from
+    controls, are no pair for that, and do not raise the bar for all others.
 
     document, stratum: strings `[n_texts]`
     """
@@ -250,7 +266,7 @@ def share_of(layer: int, null: str, a: LiveLatents, b: LiveLatents, found: Count
         float(found.correlation[matched].mean()) if any_matched else None,
         found.cosine_bar if np.isfinite(found.cosine_bar) else None,
         found.correlation_bar if np.isfinite(found.correlation_bar) else None,
-        a.codes_tn.shape[0],
+        a.texts,
     )
 
 
@@ -281,7 +297,7 @@ def pooled(shares: Sequence[Share], null: str = "") -> Pooled:
 
 def counterparts_sentence(shares: Sequence[Share], base: str = "base", chat: str = "chat") -> str | None:
     """What a reader needs of it; None where nothing was compared."""
-    real, null = pooled(shares), pooled(shares, "other_seed")
+    real, null = pooled(shares), pooled(shares, OTHER_SEED)
     if real.share is None:
         return None
     line = f"{real.share:.0%} of {base}'s features have a counterpart in {chat}'s dictionary{_mean(real)}"

@@ -13,6 +13,7 @@ from antar.core.sites import DictionaryId, Site
 from antar.dictionaries import load_dictionary
 from antar.features.codes import encode_site
 from antar.features.counterparts import (
+    OTHER_SEED,
     SCHEMA,
     Blocks,
     LiveLatents,
@@ -28,7 +29,6 @@ from antar.stages.context import Context
 from antar.stages.train import training_rows
 
 MOST_TEXTS = 8192
-OTHER_SEED = "other_seed"
 
 
 def compared(context: Context) -> list[tuple[DictionaryId, DictionaryId, str]]:
