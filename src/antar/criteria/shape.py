@@ -102,22 +102,7 @@ def coherence(
         **texts.beside(cfg.coherence),
     }
     weaker = min((one for one in (acts, texts) if one.measured), key=lambda one: one.mean, default=None)
-    if weaker is None:
-        verdict, sentence = "not measured", "Fewer than two features have enough top texts."
-    elif not (acts.measured and texts.measured):
-        verdict = "not measured"
-        sentence = (
-            f"By {weaker.name} alone, two top texts are nearer to each other than to a random text with probability "
-            f"{weaker.mean:.2f}; it is not judged in one space, which may favour the features found in it."
-        )
-    else:
-        verdict = "pass" if acts.passes(cfg.coherence) and texts.passes(cfg.coherence) else "fail"
-        sentence = (
-            f"Over {len(acts.values):,} live features, two top texts are nearer to each other than to a random text "
-            f"of the same language with probability {acts.mean:.2f} by the model's activations (random top texts: "
-            f"{acts.null_mean:.2f}) and {texts.mean:.2f} by the words of the texts alone ({text_space}; random top "
-            f"texts: {texts.null_mean:.2f}). The lower decides."
-        )
+    verdict, sentence = _judged(weaker, acts, texts, cfg, text_space)
     return Criterion.model_validate(
         {
             "number": 5,
@@ -140,6 +125,26 @@ def coherence(
                 for name in sorted(scores)
             ],
         }
+    )
+
+
+def _judged(
+    weaker: Spread | None, acts: Spread, texts: Spread, cfg: CriteriaConfig, text_space: str
+) -> tuple[str, str]:
+    """Verdict and sentence."""
+    if weaker is None:
+        return "not measured", "Fewer than two features have enough top texts."
+    if not (acts.measured and texts.measured):
+        return "not measured", (
+            f"By {weaker.name} alone, two top texts are nearer to each other than to a random text with probability "
+            f"{weaker.mean:.2f}; it is not judged in one space, which may favour the features found in it."
+        )
+    verdict = "pass" if acts.passes(cfg.coherence) and texts.passes(cfg.coherence) else "fail"
+    return verdict, (
+        f"Over {len(acts.values):,} live features, two top texts are nearer to each other than to a random text "
+        f"of the same language with probability {acts.mean:.2f} by the model's activations (random top texts: "
+        f"{acts.null_mean:.2f}) and {texts.mean:.2f} by the texts alone ({text_space}; random top "
+        f"texts: {texts.null_mean:.2f}). The lower decides."
     )
 
 

@@ -101,11 +101,11 @@ class Share:
 def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int = 0) -> Counterparts:
     """The one-to-one pairs with the largest sum of ½ (cosine + correlation), less those that chance explains.
 
-    Cosine is of the decoder rows, correlation is Pearson's of the two latents' codes over the same texts, within the
-    strata of `blocks`; Hungarian method (Kuhn 1955). A pair is kept where its cosine is above the 99th percentile of
-    the matched pairs of a with as many random directions as b has, and its correlation above that of the matched pairs
-    of a's codes with b's, the documents of b permuted within `blocks`. Both nulls are matched by the one score that
-    they are about, which makes their pairs better than a mean of two would, and the bars higher.
+    Cosine is of the decoder rows, correlation is Pearson's of the two latents' codes over the same texts, within
+    the strata of `blocks`; Hungarian method (Kuhn 1955). A pair is kept where its cosine is above the 99th
+    percentile of the matched pairs of a with as many random directions as b has, and its correlation above that of
+    the matched pairs of a's codes with b's, the documents of b permuted within `blocks`. Both nulls are matched by
+    the one score that they are about, which makes their pairs better than a mean of two would, and the bars higher.
 
     Dense float32 `[n_a, n_b]` a few times, and float64 inside scipy. Measured on one core of a busy machine: 1,024
     latents a side and 4,096 texts of 64 latents, 1 s; 4,096 latents, 4,096 texts of 128, 22 s and 0.9 GB; 8,192
