@@ -135,7 +135,7 @@ def test_replicas_by_option_are_planned_trained_and_kept(finished, tmp_path):
     assert "dictionaries/base.layer00.fold0: not made yet" in planned.stdout
     assert "18 of them replicas" in planned.stdout and "2 folds and 1 other seed each" in planned.stdout
     assert not list(run.glob("dictionaries/*fold*")), "a plan runs nothing, and is not remembered"
-    assert "fold" not in antar("plan", path, cwd=tmp_path).stdout
+    assert ".fold" not in antar("plan", path, cwd=tmp_path).stdout
     done = antar("measure", path, "--folds", "2", "--seeds", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "mean cosine over folds" in done.stdout and "random directions in the place of folds" in done.stdout
