@@ -98,6 +98,8 @@ def test_a_stage_alone_needs_the_earlier_ones_fresh(finished, tmp_path):
     [
         (["run", "none.yaml"], "no such study file"),
         (["run", "micro.yaml", "--until", "tea"], "expected one of organism, corpus"),
+        (["measure", "micro.yaml", "--folds", "1"], "expected 0 or at least 2, found 1"),
+        (["measure", "micro.yaml", "--folds", "2"], "needs organism first"),
         (["show", "nowhere"], "expected a run folder"),
         (["export", "nowhere", "--out", "x"], "expected a run folder"),
     ],
@@ -122,6 +124,26 @@ def test_plan_runs_nothing(finished, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "organism: not made yet" in done.stdout
     assert not (tmp_path / "runs").exists()
+
+
+def test_replicas_by_option_are_planned_trained_and_kept(finished, tmp_path):
+    path = write_micro(tmp_path)
+    shutil.copytree(finished.parent, tmp_path / "runs")
+    run = tmp_path / "runs" / "micro"
+    planned = antar("plan", path, "--folds", "2", "--seeds", "1", cwd=tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert "dictionaries/base.layer00.fold0: not made yet" in planned.stdout
+    assert "18 of them replicas" in planned.stdout and "2 folds and 1 other seed each" in planned.stdout
+    assert not list(run.glob("dictionaries/*fold*")), "a plan runs nothing, and is not remembered"
+    assert ".fold" not in antar("plan", path, cwd=tmp_path).stdout
+    done = antar("measure", path, "--folds", "2", "--seeds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mean cosine over folds" in done.stdout and "random directions in the place of folds" in done.stdout
+    assert "split-half reliability" in done.stdout
+    assert len(list(run.glob("dictionaries/*fold*/manifest.json"))) == 12
+    later = antar("measure", path, cwd=tmp_path)
+    assert later.returncode == 0 and "measure: fresh" in later.stderr, later.stderr
+    assert "as --folds and --seeds said" in later.stderr
 
 
 def test_export_writes_the_published_layout(finished, tmp_path):

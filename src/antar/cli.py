@@ -34,6 +34,14 @@ FromFolder = Annotated[
     Path | None,
     typer.Option(help="Read the hub's files from this folder, where they were put by hand.", metavar="DIR"),
 ]
+Folds = Annotated[
+    int | None,
+    typer.Option(help="Replicas on document folds, for criterion 7; kept for this run folder.", min=0, metavar="N"),
+]
+Seeds = Annotated[
+    int | None,
+    typer.Option(help="Replicas with other seeds, for criterion 7; kept for this run folder.", min=0, metavar="N"),
+]
 Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="NAME")]
 Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
@@ -48,13 +56,15 @@ def run(
     force: Annotated[
         str | None, typer.Option(help="Make this stage again even where fresh.", metavar="STAGE")
     ] = None,
+    folds: Folds = None,
+    seeds: Seeds = None,
     from_folder: FromFolder = None,
     runs: Runs = RUNS,
 ) -> None:
     """Run a study: every stage in order. What is fresh is skipped; a killed run goes on where it stopped."""
     from antar import pipeline, tables
 
-    context = pipeline.open_study(study, runs, from_folder=from_folder)
+    context = pipeline.open_study(study, runs, from_folder=from_folder, folds=folds, seeds=seeds)
     pipeline.run_study(context, until=until, force=force)
     if until in (None, "measure", "report"):
         tables.show_criteria(context.folder)
@@ -63,12 +73,14 @@ def run(
 
 
 @app.command()
-def plan(study: StudyFile, from_folder: FromFolder = None, runs: Runs = RUNS) -> None:
+def plan(
+    study: StudyFile, folds: Folds = None, seeds: Seeds = None, from_folder: FromFolder = None, runs: Runs = RUNS
+) -> None:
     """Say what a run would do and cost: fresh or stale and why, disk, memory, tokens, LLM calls. Runs nothing."""
     from antar import pipeline, tables
     from antar.stages.costs import estimate_costs
 
-    context = pipeline.open_study(study, runs, from_folder=from_folder)
+    context = pipeline.open_study(study, runs, from_folder=from_folder, folds=folds, seeds=seeds)
     tables.show_plan(pipeline.plan_study(context), estimate_costs(context), pipeline.free_bytes(context.folder))
 
 
@@ -122,9 +134,17 @@ def interpret(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None
 
 
 @app.command(rich_help_panel=STAGES)
-def measure(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
-    """Contrasts, nulls and the seven criteria."""
-    _one_stage("measure", study, runs, force)
+def measure(
+    study: StudyFile, folds: Folds = None, seeds: Seeds = None, force: Force = False, runs: Runs = RUNS
+) -> None:
+    """Contrasts, nulls and the seven criteria. With --folds or --seeds the replicas that are missing are trained."""
+    from antar import pipeline, tables
+
+    context = pipeline.open_study(study, runs, folds=folds, seeds=seeds)
+    asked = folds is not None or seeds is not None
+    pipeline.run_study(context, only="measure", force="measure" if force else None, train_replicas=asked)
+    if asked:
+        tables.show_stability(context.folder)
 
 
 @app.command(rich_help_panel=STAGES)

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
@@ -24,7 +24,8 @@ from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, sham, sweep, train
 from antar.stages.artifact import Artifact
-from antar.stages.context import Context, NotReady, lock_key
+from antar.stages.context import Context, NotReady, lock_key, read_lock
+from antar.stages.replicas import wanted_replicas, without_replicas
 from antar.study import Study, load_study, study_yaml
 
 
@@ -61,16 +62,34 @@ def stages_of(study: Study) -> list[Stage]:
 
 
 def open_study(
-    path: Path, runs: Path = Path("runs"), engine: Engine | None = None, from_folder: Path | None = None
+    path: Path,
+    runs: Path = Path("runs"),
+    engine: Engine | None = None,
+    from_folder: Path | None = None,
+    folds: int | None = None,
+    seeds: int | None = None,
 ) -> Context:
-    """Read the study file at `path`; its run folder is `runs/<study>`. Nothing is written."""
+    """Read the study file at `path`; its run folder is `runs/<study>`. Nothing is written.
+
+    folds, seeds: replicas that this run folder shall have, whatever the study file says; `run_study` remembers them.
+    """
     study = load_study(path)
     given = from_folder.resolve() if from_folder else None
-    return Context(study, path.resolve().parent, runs / study.study, engine or InlineEngine(), given)
+    folder = runs / study.study
+    said = wanted_replicas(study, read_lock(folder), folds, seeds)
+    study = said.applied(study) if said else study
+    return Context(study, path.resolve().parent, folder, engine or InlineEngine(), given, said)
 
 
-def run_study(context: Context, until: str | None = None, only: str | None = None, force: str | None = None) -> None:
-    """Make every stage in order, up to and with `until`, redoing `force`. With `only`, that one stage alone.
+def run_study(
+    context: Context,
+    until: str | None = None,
+    only: str | None = None,
+    force: str | None = None,
+    train_replicas: bool = False,
+) -> None:
+    """Make every stage in order, up to and with `until`, redoing `force`. With `only`, that one stage alone, and with
+    `train_replicas` the replicas that are missing before it, if all else that it needs is fresh.
 
     Raises UserError for a stage that the study does not have, or when another process works in the run folder.
     """
@@ -80,8 +99,13 @@ def run_study(context: Context, until: str | None = None, only: str | None = Non
     _make_folder(context.folder)
     with _only_process(context.folder):
         if only is not None:
-            _check_earlier(stages, only, context)
+            own = replace(context, study=without_replicas(context.study)) if train_replicas else context
+            _check_earlier(stages, only, own)
         _write_study(context)
+        if context.replicas_as_said is not None:
+            say(context.replicas_as_said.line)
+        if train_replicas and only is not None:
+            _run_stage(next(stage for stage in stages if stage.name == "train"), context, force=False)
         if only in (None, "sham", "extract") and until not in ("organism", "corpus"):
             _pin_models(context)
         for stage in stages:

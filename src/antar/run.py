@@ -27,6 +27,7 @@ from antar.interpret.records import read_labels, read_predictions, read_verdicts
 
 if TYPE_CHECKING:
     from antar.dictionaries import Dictionary
+    from antar.features.counterparts import Share
     from antar.features.magnitude import Magnitude
 
 STAGE_OF = {
@@ -135,6 +136,21 @@ class Run:
     def crosscheck(self) -> dict[str, Any] | None:
         """How the chosen features fire on the cross-check's texts; None for a corpus without such a source."""
         return self._json("features/crosscheck.json") if self.has("features/crosscheck.json") else None
+
+    @cached_property
+    def matches(self) -> pl.DataFrame:
+        """Base's live features and their counterparts in chat's dictionary (`null` "") and in another seed of base's
+        own (`other_seed`); unmatched ones have nulls."""
+        return self._parquet("features/matches.parquet")
+
+    @cached_property
+    def counterparts(self) -> list[Share]:
+        """How many have one, a row for each pair of dictionaries; empty where none was compared."""
+        from antar.features.counterparts import Share
+
+        if not self.has("features/matches.json"):
+            return []
+        return [Share(**row) for row in self._json("features/matches.json")]
 
     @cached_property
     def truth(self) -> dict[str, Any] | None:

@@ -63,6 +63,15 @@ def show_criteria(folder: Path) -> None:
         console.print(Text(_truth_line(run.truth)))
 
 
+def show_stability(folder: Path) -> None:
+    """Criterion 7 of the run in `folder`: its sentence, and the numbers that stand beside it."""
+    found = next(one for one in load_run(folder).criteria["criteria"] if one["number"] == 7)
+    console = _console()
+    console.print(Text(f"stability: {found['verdict']}. {found['sentence']}"))
+    for name, value in found["beside"].items():
+        console.print(Text(f"  {name}: {value if isinstance(value, str) else _number(value)}"))
+
+
 def _truth_line(truth: Mapping[str, Any]) -> str:
     return (
         f"planted truth: precision {_number(truth['precision'])}, recall {_number(truth['recall'])}; "

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from antar import criteria
 from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
 from antar.criteria.effect import NO_SHAM, real_twin
+from antar.features.magnitude import Magnitude
 from antar.interpret.scores import score_predictions
 
 CFG = CriteriaConfig(replicates=400)
@@ -43,6 +44,18 @@ def contrast_rows(
     }
     columns |= more
     return pl.DataFrame(columns)
+
+
+def magnitudes(above: int, of: int, shams: tuple[str, ...] = ("a", "b")) -> list[Magnitude]:
+    """The shift at `of` layers: its interval is above every sham's at the first `above` alone."""
+
+    def one(side: str, layer: int, low: float, high: float) -> Magnitude:
+        return Magnitude(side, layer, "en", 40, 9.0, (8.0, 10.0), (low + high) / 2, (low, high), 20.0)
+
+    found = [one("delta", layer, 3, 4) for layer in range(of)]
+    for name in shams:
+        found += [one(f"delta:{name}", layer, 1, 2 if layer < above else 3.5) for layer in range(of)]
+    return found
 
 
 # -- 1 and 2 ------------------------------------------------------------------------------------------------------
@@ -169,8 +182,9 @@ def test_balanced_accuracy_counts_failures_as_wrong_and_defies_a_constant_answer
 def test_a_sham_equal_to_the_real_change_does_not_pass() -> None:
     effects = [2.0] * 40 + [0.1] * 60
     real, sham = contrast_rows("base.layer01", effects), contrast_rows("base.layer01", effects, "sham:a")
-    found = criteria.effect(pl.concat([real, sham]), {"base.layer01": 100}, CFG)
+    found = criteria.effect(pl.concat([real, sham]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(3, 3))
     assert found.verdict == "fail"
+    assert "does not stand above" in found.sentence
     assert found.value == 0.4 and found.null is not None and found.null.value == 0.4
     assert found.threshold == pytest.approx(criteria.clopper_pearson(40, 100)[1])  # type: ignore[index]
 
@@ -179,13 +193,47 @@ def test_a_change_above_the_worse_sham_passes() -> None:
     real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
     mild = contrast_rows("base.layer01", [2.0] * 1 + [0.1] * 99, "sham:a")
     worse = contrast_rows("base.layer01", [2.0] * 20 + [0.1] * 80, "sham:b")
-    found = criteria.effect(pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG)
+    found = criteria.effect(pl.concat([real, mild, worse]), {"base.layer01": 100}, CFG, magnitudes=magnitudes(2, 3))
     assert found.verdict == "pass"
+    assert "at 2 of 3 layers and languages" in found.sentence
     assert found.null is not None and found.null.name.startswith("sham:b")
     assert found.per_dictionary[0]["sham_share"] == 0.2
     assert found.per_dictionary[0]["above_sham"] is True
-    fails = criteria.effect(pl.concat([real, contrast_rows("base.layer01", [2.0] * 50, "sham:b")]), {}, CFG)
-    assert fails.verdict == "fail"
+    rows = pl.concat([real, contrast_rows("base.layer01", [2.0] * 50, "sham:b")])
+    assert criteria.effect(rows, {}, CFG, magnitudes=magnitudes(3, 3)).verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("above", "of", "verdict"), [(0, 3, "fail"), (1, 2, "fail"), (2, 4, "fail"), (3, 4, "pass"), (1, 1, "pass")]
+)
+def test_more_features_without_a_larger_shift_do_not_pass(above: int, of: int, verdict: str) -> None:
+    """ORGANISM: counts, q and purity pass on a sham; only magnitude separates. Half of the places is no majority."""
+    real = contrast_rows("base.layer01", [2.0] * 40 + [0.1] * 60)
+    rows = pl.concat([real, contrast_rows("base.layer01", [0.1] * 100, "sham:a")])
+    found = criteria.effect(rows, {}, CFG, magnitudes=magnitudes(above, of))
+    assert found.verdict == verdict
+    assert "so the count stands above" in found.sentence
+    assert f"at {above} of {of} layer" in found.sentence
+    assert ("does not pass" in found.sentence) == (verdict == "fail")
+    assert found.beside["layers and languages with a sham"] == of
+    assert found.beside["of them, where the cultural shift stands above every sham's"] == above
+
+
+def test_one_sham_that_moves_as_far_is_enough_to_fail() -> None:
+    rows = pl.concat([contrast_rows("base.layer01", [2.0] * 40), contrast_rows("base.layer01", [0.1] * 40, "sham:a")])
+    sizes = magnitudes(3, 3, ("a",)) + [one for one in magnitudes(0, 3, ("b",)) if one.side != "delta"]
+    assert criteria.effect(rows, {}, CFG, magnitudes=sizes).verdict == "fail"
+    assert criteria.effect(rows, {}, CFG, magnitudes=magnitudes(3, 3, ("a",))).verdict == "pass"
+
+
+def test_without_magnitudes_the_count_is_shown_and_not_judged() -> None:
+    rows = pl.concat([contrast_rows("base.layer01", [2.0] * 40), contrast_rows("base.layer01", [0.1] * 40, "sham:a")])
+    unmeasured = [one for one in magnitudes(3, 3) if one.side == "delta"]  # no sham's shift to compare with
+    for sizes in ((), unmeasured):
+        found = criteria.effect(rows, {}, CFG, magnitudes=sizes)
+        assert found.verdict == "not measured"
+        assert found.value == 1.0 and found.null is not None
+        assert "size of the cultural shift was not measured" in found.sentence
 
 
 def test_without_a_sham_the_count_is_shown_and_not_judged() -> None:
@@ -223,7 +271,7 @@ def test_a_delta_dictionary_is_judged_against_the_shams_own_dictionary() -> None
     real = contrast_rows("delta.layer03", [2.0] * 50 + [0.0] * 50, contrast="culture")
     sham = contrast_rows("delta:a.layer03", [2.0] * 50 + [0.0] * 50, "sham:a", contrast="culture")
     base = contrast_rows("base.layer03", [2.0] * 100, contrast="culture")  # culture in base is no change
-    found = criteria.effect(pl.concat([real, sham, base]), {}, CFG)
+    found = criteria.effect(pl.concat([real, sham, base]), {}, CFG, magnitudes=magnitudes(1, 1))
     assert found.verdict == "fail"
     assert found.beside["contrast"] == "culture"
     assert found.value == 0.5
@@ -273,13 +321,42 @@ def test_no_contrast_between_base_and_chat() -> None:
 def test_coherence_needs_its_threshold_and_its_null() -> None:
     rng = np.random.default_rng(0)
     high, chance = {"base.layer01": rng.uniform(0.6, 0.9, 200)}, {"base.layer01": rng.uniform(0.4, 0.6, 200)}
-    assert criteria.coherence(high, chance, CFG).verdict == "pass"
-    assert criteria.coherence({"base.layer01": np.full(50, 0.55)}, {}, CFG).verdict == "fail"
-    above = criteria.coherence(high, {"base.layer01": np.full(50, 0.8)}, CFG)
-    assert above.verdict == "fail"  # random texts do as well
-    lone = criteria.coherence({"base.layer01": np.array([0.9, np.nan])}, {}, CFG)
+    low = {"base.layer01": np.full(50, 0.55)}
+    assert criteria.coherence(high, chance, CFG, high, chance).verdict == "pass"
+    assert criteria.coherence(low, {}, CFG, high, chance).verdict == "fail"
+    above = {"base.layer01": np.full(50, 0.8)}  # random texts do as well
+    assert criteria.coherence(high, above, CFG, high, chance).verdict == "fail"
+    assert criteria.coherence(high, chance, CFG, high, above).verdict == "fail"
+    few = {"base.layer01": np.array([0.9, np.nan])}
+    lone = criteria.coherence(few, {}, CFG, few, {})
     assert lone.verdict == "not measured"
     assert lone.beside["features without a score"] == 1
+
+
+def test_the_weaker_space_decides_and_both_are_said() -> None:
+    """Not circular: texts that are alike only in the space in which the feature was found are not enough."""
+    rng = np.random.default_rng(1)
+    high, middle = {"base.layer01": rng.uniform(0.8, 0.9, 200)}, {"base.layer01": rng.uniform(0.5, 0.6, 200)}
+    chance = {"base.layer01": rng.uniform(0.45, 0.55, 200)}
+    for found in (
+        criteria.coherence(high, chance, CFG, middle, chance, "TF-IDF"),
+        criteria.coherence(middle, chance, CFG, high, chance, "TF-IDF"),
+    ):
+        assert found.verdict == "fail"
+        assert found.value == pytest.approx(middle["base.layer01"].mean())
+        assert found.ci is not None and found.ci[0] < found.value < found.ci[1] < 0.6
+        assert "0.85" in found.sentence and "0.55" in found.sentence and "TF-IDF" in found.sentence
+        shown = sorted([found.beside["coherence by activations"], found.beside["coherence by texts"]])
+        assert shown == pytest.approx([found.value, high["base.layer01"].mean()])
+    assert found.null is not None and found.null.name.endswith("by activations")
+    assert found.per_dictionary[0]["coherence_by_texts"] == pytest.approx(high["base.layer01"].mean())
+
+
+def test_one_space_alone_is_shown_and_not_judged() -> None:
+    high = {"base.layer01": np.full(50, 0.9)}
+    found = criteria.coherence(high, {}, CFG)
+    assert found.verdict == "not measured" and found.value == pytest.approx(0.9)
+    assert "not judged in one space" in found.sentence
 
 
 def test_human_agreement() -> None:
@@ -296,12 +373,49 @@ def test_human_agreement() -> None:
 def test_stability_needs_replicas_its_threshold_and_its_null() -> None:
     none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
     assert criteria.stability({}, {}, none, CFG).verdict == "not measured"
-    high, random = {"base.layer01": np.full((2, 60), 0.9)}, {"base.layer01": np.full((2, 60), 0.3)}
+    high, random = replicas(0.9), replicas(0.3)
     found = criteria.stability(high, random, none, CFG)
     assert found.verdict == "pass" and found.value == pytest.approx(0.9)
     assert found.beside["split-half reliability of the effects"] is None
-    assert criteria.stability({"base.layer01": np.full(60, 0.7)}, random, none, CFG).verdict == "fail"
+    assert criteria.stability(replicas(0.7), random, none, CFG).verdict == "fail"
     assert criteria.stability(high, high, none, CFG).verdict == "fail"
+
+
+def replicas(cosine: float, names: tuple[str, ...] = ("seed1", "fold0")) -> dict[str, np.ndarray]:
+    return {f"base.layer01.{name}": np.full(60, cosine) for name in names}
+
+
+def test_seeds_and_folds_stand_apart() -> None:
+    none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
+    cosines = replicas(0.9, ("seed1", "seed2", "seed3")) | replicas(0.5, ("fold0", "fold1"))
+    random = replicas(0.3, ("seed1", "seed2", "seed3")) | replicas(0.2, ("fold0", "fold1"))
+    found = criteria.stability(cosines, random, none, CFG)
+    assert found.value == pytest.approx((3 * 0.9 + 2 * 0.5) / 5) and found.verdict == "fail"
+    assert found.beside["mean cosine over other seeds"] == pytest.approx(0.9)
+    assert found.beside["mean cosine over folds"] == pytest.approx(0.5)
+    assert found.beside["random directions in the place of other seeds"] == pytest.approx(0.3)
+    assert found.beside["random directions in the place of folds"] == pytest.approx(0.2)
+    assert (found.beside["other seeds, for each dictionary"], found.beside["folds, for each dictionary"]) == (3, 2)
+    assert "0.90 with 3 other seeds, 0.50 with 2 folds" in found.sentence
+    (row,) = found.per_dictionary
+    assert (row["over_seeds"], row["over_folds"]) == (pytest.approx(0.9), pytest.approx(0.5))
+    assert (row["replicas"], row["features"]) == (5, 60)
+    only_seeds = criteria.stability(replicas(0.9, ("seed1",)), {}, none, CFG)
+    assert only_seeds.beside["mean cosine over folds"] is None and "fold" not in only_seeds.sentence
+
+
+def test_replicas_of_a_latent_are_drawn_together_and_an_unmatched_one_is_left_out() -> None:
+    """The same latent in eight replicas is one feature: the interval is that of its mean, not of eight features."""
+    none = pl.DataFrame(schema=contrast_rows("base.layer01", [0.0]).schema)
+    one = np.random.default_rng(0).uniform(0.3, 1, 40)
+    lone = criteria.stability({"base.layer01.seed1": one}, {}, none, CFG)
+    eight = criteria.stability({f"base.layer01.seed{i}": one for i in range(1, 9)}, {}, none, CFG)
+    assert eight.value == pytest.approx(lone.value) and eight.ci == pytest.approx(lone.ci)
+    holes = one.copy()
+    holes[:10] = np.nan
+    found = criteria.stability({"base.layer01.seed1": one, "base.layer01.fold0": holes}, {}, none, CFG)
+    assert found.value == pytest.approx(one.mean())
+    assert found.beside["mean cosine over folds"] == pytest.approx(one[10:].mean())
 
 
 def test_the_halves_are_those_of_real_base_vs_chat_rows() -> None:
@@ -332,8 +446,11 @@ def findings(shams: tuple[str, ...] = ("a",)) -> Findings:
         contrasts=pl.concat(rows),
         labels=pl.DataFrame({"feature": ["base.layer01/1", "base.layer01/2"], "label": ["tea", None]}),
         coherence={"base.layer01": np.linspace(0.5, 0.9, 50), "delta:a.layer01": np.zeros(50)},
+        text_coherence={"base.layer01": np.linspace(0.5, 0.8, 50), "delta:a.layer01": np.zeros(50)},
+        stability={"base.layer01.seed1": np.full(50, 0.9), "delta:a.layer01.seed1": np.zeros(50)},
         names={"base": "SmolLM2", "chat": "its fine-tune"},
         shams=shams,
+        magnitudes=magnitudes(2, 2, shams),
     )
 
 
@@ -348,8 +465,9 @@ def test_judge_gives_all_seven_and_survives_json() -> None:
         "effect": "pass",
         "coherence": "pass",
         "human agreement": "not measured",
-        "stability": "not measured",
+        "stability": "pass",
     }
+    assert report.criteria[6].value == pytest.approx(0.9), "a sham's replicas are no part of it"
     text = json.dumps(report.to_json(), allow_nan=False)
     assert CriteriaReport.model_validate_json(text) == report
     keys = {"number", "name", "question", "value", "ci", "threshold", "comparison", "null", "verdict", "sentence",
@@ -361,6 +479,7 @@ def test_the_headline_says_first_whether_there_is_a_sham() -> None:
     with_sham = criteria.judge(findings(), CFG).headline
     assert "1 sham (a)" in with_sham[0]
     assert with_sham[1] == "SmolLM2 against its fine-tune: 1 dictionary, 100 live features."
+    assert sum("stands above every sham's" in line for line in with_sham) == 1
     without = criteria.judge(findings(shams=()), CFG).headline
     assert without[0] == NO_SHAM
     assert sum(NO_SHAM in line for line in without) == 1

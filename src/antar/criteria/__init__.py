@@ -11,7 +11,8 @@ from antar.criteria.effect import effect
 from antar.criteria.fit import reconstruction, sparsity
 from antar.criteria.intervals import bootstrap_mean, clopper_pearson
 from antar.criteria.predictive import balanced_accuracies, predictive_validity
-from antar.criteria.shape import coherence, effect_halves, stability
+from antar.criteria.shape import coherence
+from antar.criteria.stability import effect_halves, stability
 from antar.criteria.study import Findings, headline, judge, live_counts
 from antar.criteria.types import CriteriaReport, Criterion, Null
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from antar.core.config import Config
+
+
+class Embedder(Config):
+    """A text encoder on this machine, for coherence by the texts themselves."""
+
+    embedder: str
+    """Folder of a transformers encoder and its tokenizer, relative to the study file. Not the model under study."""
+    max_tokens: int = Field(default=256, ge=8)
+    """A text is cut after this many tokens."""
 
 
 class CriteriaConfig(Config):
@@ -25,7 +36,10 @@ class CriteriaConfig(Config):
     log_odds: float = Field(default=2.302585092994046, ge=0)
     """4, beside: a feature counts by firing when the odds of firing change by this much: ln 10, tenfold."""
     coherence: float = Field(default=0.60, ge=0, le=1)
-    """5: mean coherence of the live features reaches this."""
+    """5: mean coherence of the live features reaches this, in the activations and in `text_space`."""
+    text_space: Literal["tfidf"] | Embedder = "tfidf"
+    """5: vectors of the texts that the model has no part in: `tfidf` (words and pairs of words, reduced by LSA), or
+    `{embedder: FOLDER}`, a transformers encoder on this machine."""
     agreement: float = Field(default=0.70, ge=-1, le=1)
     """6: the lower end of the interval of Krippendorff's alpha reaches this."""
     stability: float = Field(default=0.80, ge=0, le=1)

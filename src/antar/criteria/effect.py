@@ -2,7 +2,8 @@
 
 A dictionary on a difference rescales whatever drift there is to unit variance, so counts of large effects are as
 high on a sham (a checkpoint trained on with nothing to learn) as on a real change. The count therefore never
-passes alone: it must stand above the upper end of the sham's interval, and without a sham it is not judged.
+passes alone: it must stand above the upper end of the sham's interval, and so must the size of the cultural shift in
+activation units, interval against interval, at most layers and languages. Without a sham nothing is judged.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from antar.core.sites import DictionaryId
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.intervals import clopper_pearson
 from antar.criteria.types import Cell, Criterion, Interval, Null, finite
+from antar.features.magnitude import Magnitude, stands_above_shams
 
 CHANGE = "change between base and chat"
 NO_SHAM = "This study has no sham, so drift and alignment cannot be told apart."
@@ -102,12 +104,16 @@ def effect(
     cfg: CriteriaConfig,
     geometry: Sequence[Mapping[str, Any]] = (),
     energy: pl.DataFrame | None = None,
+    magnitudes: Sequence[Magnitude] = (),
 ) -> Criterion:
     """Criterion 4. value: share of the live features with |d_av| > `cfg.d` and q < `cfg.q` on the estimation half.
 
     The shams' share is pooled over the same dictionaries; of several shams, the one with the highest upper end
-    sets the threshold. `geometry`, `energy`: features/geometry.json and energy.parquet, for the size of the change.
+    sets the threshold. A pass needs the cultural shift, too: in `magnitudes` (features/magnitudes.json) its interval
+    lies above every sham's at more than half of the layers and languages. Without them nothing is judged.
+    `geometry`, `energy`: features/geometry.json and energy.parquet, for the size of the change.
     """
+    size = Size(*stands_above_shams(magnitudes))
     sizes = {"norm": norms(geometry), "energy": energies(energy)}
     counts = tallies(contrasts, live, cfg)
     kind = next((k for k in KINDS if any(key[0] == "" and key[1] == k for key in counts)), None)
@@ -117,27 +123,64 @@ def effect(
         if key[0] == ""
     ]
     if kind is None:
-        return _criterion(cfg, None, None, 0.0, "not measured", "No contrast between base and chat was made.", {}, [])
+        nothing = "No contrast between base and chat was made." + (f" {size.sentence}" if size.measured else "")
+        return _criterion(cfg, None, None, 0.0, "not measured", nothing, size.beside, [])
     real = {key[2]: tally for key, tally in counts.items() if key[:2] == ("", kind)}
     total = _sum(list(real.values()), cfg)
     shams = {name: _null_tally(name, kind, counts, set(real), cfg) for name in _sham_names(counts)}
     shams = {name: tally for name, tally in shams.items() if tally.live}
     paired = {real_twin(key[2]) for key in counts if key[0] in shams and key[1] == kind}
     compared = _sum([tally for name, tally in real.items() if name in paired], cfg) if shams else total
-    beside = _beside(kind, total, counts, set(real), cfg) | _magnitude(sizes)
+    beside = _beside(kind, total, counts, set(real), cfg) | _magnitude(sizes) | size.beside
     beside["dictionaries without a sham"] = len(set(real) - paired)
     if not shams or not compared.live:
         return _criterion(cfg, total, None, 0.0, "not measured", _unjudged(kind, total, cfg), beside, rows)
     worst, sham = max(shams.items(), key=lambda item: (_upper(item[1]), item[0]))
     null = Null(name=f"{worst}, the same counts", value=sham.share, ci=sham.ci)
-    passed = (compared.share or 0.0) > _upper(sham)
+    more = (compared.share or 0.0) > _upper(sham)
+    verdict = ("pass" if more and size.above_most else "fail") if size.measured else "not measured"
     sentence = (
         f"{compared.flagged:,} of {compared.live:,} live features ({_percent(compared)}) have |d| > {cfg.d:g} and "
         f"q < {cfg.q:g} in the {kind} contrast; on {worst} {sham.flagged:,} of {sham.live:,} have "
-        f"(at most {_upper(sham):.1%}), so the count {'stands above' if passed else 'does not stand above'} "
-        "what the sham's own training gives."
+        f"(at most {_upper(sham):.1%}), so the count {'stands above' if more else 'does not stand above'} "
+        f"what the sham's own training gives. {size.sentence}"
     )
-    return _criterion(cfg, compared, null, _upper(sham), "pass" if passed else "fail", sentence, beside, rows)
+    if more and size.measured and not size.above_most:
+        sentence += " More features and no larger shift: a dictionary scales any drift up, so this does not pass."
+    return _criterion(cfg, compared, null, _upper(sham), verdict, sentence, beside, rows)
+
+
+@dataclass(frozen=True)
+class Size:
+    """At `above` of `compared` layers and languages the cultural shift is larger than every sham's."""
+
+    above: int
+    compared: int
+
+    @property
+    def measured(self) -> bool:
+        return self.compared > 0
+
+    @property
+    def above_most(self) -> bool:
+        return 2 * self.above > self.compared
+
+    @property
+    def sentence(self) -> str:
+        if not self.measured:
+            return "The size of the cultural shift was not measured beside a sham's, so the count is not judged."
+        places = "layer and language" if self.compared == 1 else "layers and languages"
+        return (
+            "In activation units the cultural shift stands above every sham's, interval against interval, at "
+            f"{self.above} of {self.compared} {places}."
+        )
+
+    @property
+    def beside(self) -> dict[str, Cell]:
+        return {
+            "layers and languages with a sham": self.compared,
+            "of them, where the cultural shift stands above every sham's": self.above if self.measured else None,
+        }
 
 
 def _unjudged(kind: str, total: Tally, cfg: CriteriaConfig) -> str:
@@ -162,7 +205,7 @@ def _criterion(
         name="effect",
         question=(
             f"Do more live features have |d| > {cfg.d:g} and q < {cfg.q:g} between base and chat than on a sham "
-            "(the upper end of its interval is the threshold)?"
+            "(the upper end of its interval is the threshold), and is the cultural shift larger than every sham's?"
         ),
         published=f"Cohen's d > {cfg.d:g}",
         value=tally.share if tally else None,
@@ -194,6 +237,7 @@ def _beside(
         "features that count": total.flagged,
         "live features": total.live,
         "features whose odds of firing change tenfold or more": total.by_odds,
+        "interval": "Clopper-Pearson, features as if independent; they share texts, so it is too narrow",
     }
     for null, words in (("shuffled", "shuffled groups"), ("same_checkpoint", "the same checkpoint on both sides")):
         tally = _null_tally(null, kind, counts, real, cfg)

@@ -8,14 +8,17 @@ from typing import Any
 
 import polars as pl
 
+from antar.core.sites import DictionaryId
 from antar.criteria.agreement import Agreement, human_agreement
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
 from antar.criteria.predictive import predictive_validity
-from antar.criteria.shape import Scores, coherence, stability
+from antar.criteria.shape import Scores, coherence
+from antar.criteria.stability import Cosines, stability
 from antar.criteria.types import CriteriaReport, Criterion
-from antar.features.magnitude import Magnitude, stands_above_shams
+from antar.features.counterparts import Share, counterparts_sentence
+from antar.features.magnitude import Magnitude
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,13 @@ class Findings:
     metrics:    dictionary → its metrics.json
     features:   features.parquet; contrasts: contrasts.parquet
     labels:     interpret/labels.jsonl; predictions: interpret/predictions.jsonl
-    coherence, coherence_null: dictionary → one number a live feature
-    stability, stability_null: dictionary → cosines of its matched directions over all its replicas
+    coherence, coherence_null: dictionary → one number a live feature, by the model's activations
+    text_coherence, text_coherence_null: the same by vectors of the texts that are called `text_space`
+    stability: replica → cosine of each latent of its dictionary with its match, NaN where it has none
+    stability_null: replica → cosines of the same matching with random directions
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
     magnitudes: the shift in activation units, chat's and the shams'
+    counterparts: of base's features, those with a counterpart in chat's dictionary, and in another seed's of base
     names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
     """
 
@@ -40,14 +46,18 @@ class Findings:
     predictions: pl.DataFrame | None = None
     coherence: Scores = field(default_factory=dict)
     coherence_null: Scores = field(default_factory=dict)
-    stability: Scores = field(default_factory=dict)
-    stability_null: Scores = field(default_factory=dict)
+    text_coherence: Scores = field(default_factory=dict)
+    text_coherence_null: Scores = field(default_factory=dict)
+    text_space: str = "TF-IDF"
+    stability: Cosines = field(default_factory=dict)
+    stability_null: Cosines = field(default_factory=dict)
     agreement: Agreement | None = None
     geometry: Sequence[Mapping[str, Any]] = ()
     energy: pl.DataFrame | None = None
     names: Mapping[str, str] = field(default_factory=lambda: {"base": "base", "chat": "chat"})
     shams: Sequence[str] = ()
     magnitudes: Sequence[Magnitude] = ()
+    counterparts: Sequence[Share] = ()
     sham_is: str = "base trained on with nothing to learn"
 
 
@@ -57,10 +67,24 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
         reconstruction(findings.metrics, cfg),
         sparsity(findings.metrics, cfg),
         predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
-        effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry, findings.energy),
-        coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
+        effect(
+            findings.contrasts,
+            live_counts(findings.features),
+            cfg,
+            findings.geometry,
+            findings.energy,
+            findings.magnitudes,
+        ),
+        coherence(
+            _own(findings.coherence),
+            _own(findings.coherence_null),
+            cfg,
+            _own(findings.text_coherence),
+            _own(findings.text_coherence_null),
+            findings.text_space,
+        ),
         human_agreement(findings.agreement, cfg),
-        stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
+        stability(_of_own(findings.stability), _of_own(findings.stability_null), findings.contrasts, cfg),
     ]
     return CriteriaReport(study=findings.study, headline=headline(findings, criteria), criteria=criteria)
 
@@ -73,6 +97,11 @@ def live_counts(features: pl.DataFrame) -> dict[str, int]:
 
 def _own(scores: Scores) -> Scores:
     return {name: values for name, values in scores.items() if is_study_dictionary(name)}
+
+
+def _of_own(cosines: Cosines) -> Cosines:
+    """Of replicas of the study's own dictionaries."""
+    return {name: values for name, values in cosines.items() if is_study_dictionary(str(DictionaryId.parse(name).of))}
 
 
 def _labelled(labels: pl.DataFrame | None) -> int:
@@ -96,7 +125,8 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
     lines = [sham, f"{base} against {chat}: {_counted(own, 'dictionary')}, {_counted(live, 'live feature')}."]
     by_number = {criterion.number: criterion for criterion in criteria}
     lines.append(by_number[4].sentence.replace(f" {NO_SHAM}", ""))
-    lines += _magnitude_lines(findings.magnitudes)
+    if matched := counterparts_sentence(findings.counterparts, base, chat):
+        lines.append(matched)
     names: dict[str, list[str]] = {}
     for criterion in criteria:
         names.setdefault(criterion.verdict, []).append(criterion.name)
@@ -109,17 +139,6 @@ def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:
 def _is_own(features: pl.DataFrame) -> pl.Series:
     own = {name: is_study_dictionary(name) for name in features["dictionary"].unique().to_list()}
     return features["dictionary"].replace_strict(own, return_dtype=pl.Boolean)
-
-
-def _magnitude_lines(magnitudes: Sequence[Magnitude]) -> list[str]:
-    above, compared = stands_above_shams(magnitudes)
-    if not compared:
-        return []
-    places = "layer and language" if compared == 1 else "layers and languages"
-    return [
-        f"In activation units the cultural shift stands above every sham's, interval against interval, at {above} of "
-        f"{compared} {places}."
-    ]
 
 
 def _counted(n: int, noun: str) -> str:

@@ -11,6 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from antar.core.sites import DictionaryId
 from antar.report.blocks import Badge, Block, Cell, Column, Figures, Paragraph, Row, Section, Table
+from antar.report.counterparts import counterparts_blocks
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import number, percent, plural
 from antar.run import Run
@@ -37,6 +38,7 @@ def dictionaries_section(run: Run) -> Section:
         _quality(metrics, own),
         _published(metrics, own, run),
         *_crosscoders(metrics, own),
+        *counterparts_blocks(run),
     ]
     histories = {one: run.history(one) for one in own if run.has(f"dictionaries/{one.folder}/history.parquet")}
     plots = _curves({one: frame for one, frame in histories.items() if frame.height})

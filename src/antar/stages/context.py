@@ -18,6 +18,7 @@ from antar.dictionaries.config import DictionaryConfig
 from antar.engines import Engine
 from antar.features.codes import read_codes
 from antar.models.config import ModelConfig
+from antar.stages.replicas import LOCK_KEY, Replicas
 from antar.study import Study
 
 LOCK_FILE = "study.lock.json"
@@ -33,13 +34,15 @@ class NotReady(Exception):
 
 @dataclass(frozen=True)
 class Context:
-    """study_folder: where the study file lies (its relative paths start there); folder: the run folder."""
+    """study_folder: where the study file lies (its relative paths start there); folder: the run folder;
+    replicas_as_said: where a command line decided how many there are; `study` has those numbers."""
 
     study: Study
     study_folder: Path
     folder: Path
     engine: Engine
     from_folder: Path | None = None
+    replicas_as_said: Replicas | None = None
 
     # -- what is there ------------------------------------------------------------------------------------------
 
@@ -56,20 +59,13 @@ class Context:
     def n_texts(self) -> int:
         return int(self.manifest("corpus").facts["n_texts"])
 
-    def _lock(self) -> dict[str, Any]:
-        try:
-            lock = json.loads((self.folder / LOCK_FILE).read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-        return lock if isinstance(lock, dict) else {}
-
     def revisions(self) -> dict[str, str]:
         """`repository@revision` → the commit that this run reads, as its lock file has it."""
-        return dict(self._lock().get("revisions", {}))
+        return dict(read_lock(self.folder).get("revisions", {}))
 
     def hub_folder(self) -> Path | None:
         """Where the hub's files were put by hand: as said now, or as said when the corpus was made."""
-        said_before = self._lock().get("from_folder")
+        said_before = read_lock(self.folder).get("from_folder")
         return self.from_folder or (Path(said_before) if said_before else None)
 
     def write_lock(self, revisions: dict[str, str]) -> None:
@@ -79,6 +75,7 @@ class Context:
             "seed": self.study.seed,
             "revisions": dict(sorted((self.revisions() | revisions).items())),
             "from_folder": None if self.hub_folder() is None else str(self.hub_folder()),
+            LOCK_KEY: self.replicas_as_said.lock_entry() if self.replicas_as_said else None,
             "versions": package_versions(),
             "machine": machine_facts(),
         }
@@ -163,6 +160,15 @@ class Context:
         if not dictionary.is_joint_rows:
             return self.codes(dictionary, dictionary.trained_on)
         return self.codes(dictionary, "base").maximum(self.codes(dictionary, "chat"))
+
+
+def read_lock(folder: Path) -> dict[str, Any]:
+    """The lock file of the run in `folder`; empty where there is none, or a torn one."""
+    try:
+        lock = json.loads((folder / LOCK_FILE).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return lock if isinstance(lock, dict) else {}
 
 
 def lock_key(repository: str, revision: str | None) -> str:

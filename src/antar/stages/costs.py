@@ -48,7 +48,7 @@ def estimate_costs(context: Context) -> list[Cost]:
             f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
         ),
         _chat_template(context),
-        Cost("dictionaries", f"{len(ids)}", f"{sum(i.is_replica for i in ids)} of them replicas for stability"),
+        Cost("dictionaries", f"{len(ids)}", _replicas(context)),
     ]
     if width is not None:
         activation_bytes = sites * n_texts * width * 4
@@ -69,6 +69,12 @@ def _chat_template(context: Context) -> Cost:
     if not context.study.extract.chat_template:
         return Cost("chat template", "off", "texts are read as they are, as published (extract.chat_template)")
     return Cost("chat template", "on", "each text as the one user message; the template's tokens come on top")
+
+
+def _replicas(context: Context) -> str:
+    said = context.replicas_as_said
+    told = f": {said.wanted} each, as --folds and --seeds said" if said else ""
+    return f"{sum(one.is_replica for one in context.dictionary_ids())} of them replicas for stability{told}"
 
 
 def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:

@@ -22,6 +22,7 @@ from antar.dictionaries import load_dictionary
 from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
+from antar.features.counterparts import as_records
 from antar.features.energy import shift_energy
 from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
@@ -31,17 +32,25 @@ from antar.people.agreement import agreement_of_sheet
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.counterparts import measure_counterparts
 from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
+from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
 from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
 _OTHER_CODE = (
-    "organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "stages/crosscheck.py",
-    "corpora/match.py", "core/seeds.py",
-)  # fmt: skip
+    *("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py"),
+    *(
+        "stages/crosscheck.py",
+        "corpora/match.py",
+        "stages/counterparts.py",
+        "stages/text_space.py",
+        "interpret/words.py",
+    ),
+)
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -51,6 +60,7 @@ def artifacts(context: Context) -> list[Artifact]:
     for one in context.dictionary_ids():
         if one.is_replica:
             inputs[f"dictionaries/{one}"] = context.manifest(f"dictionaries/{one.folder}").content
+    inputs |= text_space_inputs(context)
     if study.truth is not None and has_truth(context):
         inputs["organism"] = context.manifest("organism").content
     sheet = context.folder / "people" / "annotations.sqlite"
@@ -118,6 +128,10 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
+    matches, shares = measure_counterparts(context, texts, live)
+    files += [folder / "features" / name for name in ("matches.parquet", "matches.json")]
+    write_parquet(files[-2], matches)
+    write_json(files[-1], as_records(shares))
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -130,6 +144,9 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             predictions=run.predictions,
             coherence=shape.coherence,
             coherence_null=shape.coherence_null,
+            text_coherence=shape.text_coherence,
+            text_coherence_null=shape.text_coherence_null,
+            text_space=text_space_name(context),
             stability=shape.stability,
             stability_null=shape.stability_null,
             agreement=_agreement(context),
@@ -138,6 +155,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             names=study.names,
             shams=study.sham_names,
             magnitudes=shifts,
+            counterparts=shares,
             sham_is=study.models.sham_is,
         ),
         study.criteria,
@@ -176,16 +194,19 @@ def magnitudes(context: Context, texts: pl.DataFrame) -> list[Magnitude]:
 
 @dataclass(frozen=True)
 class _Shapes:
-    """Dictionary → one number a live feature (coherence) or a matched direction (stability), and their nulls."""
+    """Coherence: dictionary → one number a live feature. Stability: replica → the cosine of each latent of its
+    dictionary with its match. And their nulls."""
 
     coherence: dict[str, np.ndarray]
     coherence_null: dict[str, np.ndarray]
+    text_coherence: dict[str, np.ndarray]
+    text_coherence_null: dict[str, np.ndarray]
     stability: dict[str, np.ndarray]
     stability_null: dict[str, np.ndarray]
 
     @classmethod
     def measure(cls, context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]) -> _Shapes:
-        found = cls({}, {}, {}, {})
+        found = cls({}, {}, {}, {}, {}, {})
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
             pl.col("pool") == "estimate"
         )
@@ -194,16 +215,24 @@ class _Shapes:
         document = texts["document"].to_numpy()
         train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
         ids = labelled_dictionaries(context)
+        vectors_nd = text_vectors(context, texts)
+        by_text = None if vectors_nd is None else Space(vectors_nd, language, document)
         with progress("coherence and stability", len(ids), "dictionaries") as bar:
             for one in ids:
                 acts_nd = read_site(context.folder, one.site)
-                found._add_coherence(context, one, Space(acts_nd, language, document), examples, live[one])
+                found._add_coherence(context, one, Space(acts_nd, language, document), by_text, examples, live[one])
                 found._add_stability(context, one, train_rows, live[one])
                 bar.advance()
         return found
 
     def _add_coherence(
-        self, context: Context, one: DictionaryId, space: Space, examples: pl.DataFrame, live: np.ndarray
+        self,
+        context: Context,
+        one: DictionaryId,
+        space: Space,
+        by_text: Space | None,
+        examples: pl.DataFrame,
+        live: np.ndarray,
     ) -> None:
         its = examples.filter(pl.col("dictionary") == str(one)).sort("latent", "rank")
         its = its.filter(pl.Series(live[its["latent"].to_numpy()]))
@@ -211,23 +240,23 @@ class _Shapes:
         seed = derive_seed(context.study.seed, "coherence", str(one))
         self.coherence[str(one)] = _numbers(measure_coherence(space, latents, rows, seed=seed))
         self.coherence_null[str(one)] = _numbers(coherence_null(space, latents, rows, seed=seed))
+        if by_text is not None:
+            self.text_coherence[str(one)] = _numbers(measure_coherence(by_text, latents, rows, seed=seed))
+            self.text_coherence_null[str(one)] = _numbers(coherence_null(by_text, latents, rows, seed=seed))
 
     def _add_stability(self, context: Context, one: DictionaryId, train_rows: np.ndarray, live: np.ndarray) -> None:
-        cfg = context.study.dictionaries
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
-        if not replicas_of or cfg.seeds + cfg.folds == 0:
+        if not replicas_of:
             return
         rows = both_sides(train_rows, context.n_texts()) if one.is_joint_rows else train_rows
         train_nd = read_rows_of(context, one)[rows]
-        replicas = [load_dictionary(context.folder / "dictionaries" / other.folder) for other in replicas_of]
-        measured = measure_stability(
-            load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd,
-            [replica.decoder_nd for replica in replicas],
-            live,
-            [encode_site(replica, train_nd).firing_counts() > 0 for replica in replicas],
-            seed=derive_seed(context.study.seed, "stability", str(one)),
-        )
-        self.stability[str(one)], self.stability_null[str(one)] = measured.cosines, measured.null
+        decoder_nd = load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd
+        for other in replicas_of:  # one at a time: five folds and three seeds need not fit in memory together
+            replica = load_dictionary(context.folder / "dictionaries" / other.folder)
+            fires = encode_site(replica, train_nd).firing_counts() > 0
+            seed = derive_seed(context.study.seed, "stability", str(other))
+            measured = measure_stability(decoder_nd, [replica.decoder_nd], live, [fires], seed=seed)
+            self.stability[str(other)], self.stability_null[str(other)] = measured.by_latent, measured.null
 
 
 def _numbers(scores: pl.DataFrame) -> np.ndarray:

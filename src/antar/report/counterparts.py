@@ -1,0 +1,50 @@
+"""How many of base's features have a counterpart in chat's own dictionary, beside another seed of base's."""
+
+from __future__ import annotations
+
+from antar.features.counterparts import OTHER_SEED, Share, counterparts_sentence
+from antar.report.blocks import Block, Column, Paragraph, Row, Table
+from antar.report.text import number, percent
+from antar.run import Run
+
+
+def counterparts_blocks(run: Run) -> list[Block]:
+    """For the section on dictionaries; nothing where no two were compared."""
+    shares = run.counterparts
+    sentence = counterparts_sentence(shares, run.names["base"], run.names["chat"])
+    if sentence is None:
+        return []
+    titles = ("dictionary", "matched with", "features with a counterpart", "live", "mean cosine", "mean correlation",
+              "cosine above", "correlation above")  # fmt: skip
+    return [
+        Paragraph(
+            "Dictionaries trained apart share no index of features, so those of the two sides are matched one to one "
+            "by the mean of two scores: the cosine of what a feature writes, and the correlation of its codes over "
+            "the same texts, within a language and group. A pair counts only where both are above the 99th "
+            "percentile of what chance gives (random directions; the other side's documents permuted). Another seed "
+            "of the same recipe on the same texts says how much of that any training would give."
+        ),
+        Paragraph(sentence, "answer"),
+        Table(
+            "Features with a counterpart in a dictionary trained apart",
+            [Column(title, i > 1) for i, title in enumerate(titles)],
+            [_row(share) for share in shares],
+            "Shaded rows: base with another seed of itself, the null.",
+        ),
+    ]
+
+
+def _row(share: Share) -> Row:
+    return Row(
+        share.dictionary_a,
+        [
+            share.dictionary_b,
+            f"{share.matched:,} ({percent(share.matched / share.live_a, 0)})" if share.live_a else number(None),
+            number(share.live_a),
+            number(share.cosine),
+            number(share.correlation),
+            number(share.cosine_bar),
+            number(share.correlation_bar),
+        ],
+        null=share.null == OTHER_SEED,
+    )

@@ -1,0 +1,93 @@
+"""Base and chat dictionaries of one layer, matched; and beside it base's with another seed of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import polars as pl
+
+from antar.core.progress import progress
+from antar.core.seeds import derive_seed
+from antar.core.sites import DictionaryId, Site
+from antar.dictionaries import load_dictionary
+from antar.features.codes import encode_site
+from antar.features.counterparts import (
+    OTHER_SEED,
+    SCHEMA,
+    Blocks,
+    LiveLatents,
+    Share,
+    counterparts_frame,
+    find_counterparts,
+    sample_documents,
+    share_of,
+)
+from antar.features.examples import contrast_rows
+from antar.models import read_site
+from antar.stages.context import Context
+from antar.stages.train import training_rows
+
+MOST_TEXTS = 8192
+
+
+def compared(context: Context) -> list[tuple[DictionaryId, DictionaryId, str]]:
+    """(base's, its counterpart's, null): base against chat wherever both are trained, then base against the first
+    replica of it with another seed."""
+    ids = context.dictionary_ids()
+    found: list[tuple[DictionaryId, DictionaryId, str]] = []
+    for one in ids:
+        if one.trained_on != "base" or one.is_replica or one.is_baseline:
+            continue
+        chat = DictionaryId("chat", one.layer, one.kind)
+        if chat not in ids:
+            continue
+        found.append((one, chat, ""))
+        seeds = sorted(other.seed for other in ids if other.of == one and other.seed is not None)
+        if seeds:
+            found.append((one, DictionaryId("base", one.layer, one.kind, seed=seeds[0]), OTHER_SEED))
+    return found
+
+
+def measure_counterparts(
+    context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]
+) -> tuple[pl.DataFrame, list[Share]]:
+    """features/matches.parquet and its shares. Codes are of texts that no dictionary was trained on, at most
+    `MOST_TEXTS` of them, whole documents drawn by the study's seed.
+
+    live: bool `[n_latents]` of every dictionary that is no replica.
+    """
+    seed = context.study.seed
+    documents = texts["document"].to_numpy()
+    rows = np.flatnonzero(contrast_rows(texts))
+    rows = sample_documents(documents, rows, MOST_TEXTS, derive_seed(seed, "counterparts"))
+    strata = (texts["language"] + " " + texts["group"]).to_numpy()
+    blocks = Blocks(documents[rows], strata[rows])
+    frames, shares = [pl.DataFrame(schema=SCHEMA)], list[Share]()
+    pairs = compared(context)
+    with progress("counterparts", len(pairs), "pairs of dictionaries") as bar:
+        for one, other, null in pairs:
+            a, b = (_live_latents(context, which, texts, rows, live) for which in (one, other))
+            found = find_counterparts(a, b, blocks, derive_seed(seed, "counterparts", str(one), str(other)))
+            frames.append(counterparts_frame(one.layer, null, a, b, found))
+            shares.append(share_of(one.layer, null, a, b, found))
+            bar.advance()
+    return pl.concat(frames), shares
+
+
+def _live_latents(
+    context: Context,
+    one: DictionaryId,
+    texts: pl.DataFrame,
+    rows: np.ndarray,
+    live: Mapping[DictionaryId, np.ndarray],
+) -> LiveLatents:
+    dictionary = load_dictionary(context.folder / "dictionaries" / one.folder)
+    if not one.is_replica:
+        codes = context.codes(one, one.trained_on).rows(rows)
+        return LiveLatents.of(str(one), dictionary.decoder_nd, codes, live[one])
+    # Codes of replicas are not stored: they are needed here alone.
+    acts_nd = read_site(context.folder, Site(one.trained_on, one.layer))
+    train, _ = training_rows(texts, context.study.dictionaries, one.fold, context.study.seed)
+    fires = encode_site(dictionary, acts_nd[train]).firing_counts() > 0
+    return LiveLatents.of(str(one), dictionary.decoder_nd, encode_site(dictionary, acts_nd[rows]), fires)
