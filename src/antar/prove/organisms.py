@@ -2,8 +2,8 @@
 
 For each variant of the tiny organism and each fresh seed a lean study (delta dictionaries, the concept facet) goes
 through the same pipeline as any study, and its `truth_report.json` is counted: concepts that were changed and found,
-concepts found that were not changed, and what is flagged on the second sham and with one checkpoint on both sides. The
-same stands beside it for the energy gate alone and for features without a gate.
+concepts found that were not changed, and what is flagged on the second sham and with one checkpoint on both sides.
+The same stands beside it for the energy gate alone and for features without a gate.
 
 The gate is `TruthRule`'s defaults, and the seeds are in the code: both were fixed before the first of these organisms
 was made. Recipes were tuned on other seeds (`TUNING_SEEDS`).
@@ -16,15 +16,17 @@ import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from antar.core.atomic import write_json
+from antar.core.config import Config
 from antar.core.progress import say
 from antar.corpora.config import CorpusConfig
 from antar.criteria import clopper_pearson
-from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.config import DictionaryConfig, preset
 from antar.engines import InlineEngine
 from antar.features.config import ContrastConfig
 from antar.interpret.config import InterpretConfig
@@ -44,27 +46,29 @@ RULES = {"rule": None, "energy_alone": "no_dictionary", "features_alone": "no_en
 FACTS_FILE = "made.json"
 
 
-@dataclass(frozen=True)
-class OrganismBattery:
+class OrganismBattery(Config):
     """Which organisms are made, and by what study; the defaults are the full battery's.
 
     Everything but `variants` and `seeds` is a recipe, the same for all pairs; `organism.variant` and `.seed` are set
     for each.
     """
 
-    variants: tuple[Variant, ...] = ("anchored", "kl", "plain")
-    seeds: tuple[int, ...] = SEEDS
+    variants: tuple[Variant, ...] = Field(default=("anchored", "kl", "plain"), min_length=1)
+    seeds: tuple[int, ...] = Field(default=SEEDS, min_length=1)
     organism: TinyConfig = TinyConfig(threads=1)
     extract: ExtractConfig = ExtractConfig(layers=(1, 2, 3), max_tokens=64, dtype="float32", threads=1)
-    dictionaries: DictionaryConfig = DictionaryConfig(
-        sides=["delta"], n_latents=256, k=16, lr=0.003, warmup_steps=50, max_epochs=30, threads=1
+    dictionaries: DictionaryConfig = Field(
+        default_factory=lambda: preset(
+            "antar", sides=["delta"], n_latents=256, k=16, lr=0.003, warmup_steps=50, max_epochs=30, threads=1
+        )
     )
     contrasts: ContrastConfig = ContrastConfig(
         shift=False, culture=False, interaction=False, facets=("concept",), nulls=()
     )
-    # Labels are not a part of the truth report; the least that the stage before `measure` makes.
     interpret: InterpretConfig = InterpretConfig(features_per_site=1)
+    """The least that the stage before `measure` makes: labels are no part of the truth report."""
     rule: TruthRule = TruthRule()
+    """The gate."""
 
     @classmethod
     def quick(cls) -> OrganismBattery:
@@ -106,7 +110,7 @@ def prove_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
             make_pair(battery, variant, seed, out)
     variants = {variant: _variant_block(battery, variant, out) for variant in battery.variants}
     return {
-        "what": "small model pairs whose changed concepts are known, each through the whole pipeline with fresh seeds",
+        "what": "small model pairs whose changed concepts are known, each through the whole pipeline",
         "gate": {
             **battery.rule.model_dump(),
             "fixed": "the defaults of TruthRule, fixed before any of these organisms was made",
@@ -212,7 +216,8 @@ def seed_block(folder: Path) -> dict[str, Any]:
     return {
         "changed": listed,
         **{
-            rule: count_scores(report if key is None else report[key], listed, concepts) for rule, key in RULES.items()
+            rule: count_scores(report if key is None else report[key], listed, concepts)
+            for rule, key in RULES.items()
         },
         "energy_over_threshold": _margins(report, listed),
         "behaviour": _behaviour(truth["behaviour"]),
