@@ -285,6 +285,16 @@ def test_a_variant_has_its_own_rate_unless_one_is_given(variant: str):
     assert cfg.model_copy(update={"align_lr": 0.1}).fine_tune_lr == 0.1
 
 
+def test_the_rate_that_none_stands_for_is_in_the_fingerprint_of_the_fine_tunes_and_not_of_the_base(tmp_path: Path):
+    def fingerprint(side: str, **given: object):
+        cfg = MICRO.model_copy(update={"variant": "kl", **given})
+        return tiny._Maker(cfg, tmp_path, "test").fingerprint(side)  # pyright: ignore[reportPrivateUsage]
+
+    assert fingerprint("chat") == fingerprint("chat", align_lr=5e-4)
+    assert fingerprint("chat") != fingerprint("chat", align_lr=4e-4)
+    assert fingerprint("base") == fingerprint("base", align_steps=7, align_lr=0.1, variant="plain")
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [({"d_model": 10}, "divide"), ({"shams": ("a", "a")}, "same name"), ({"sed": 3}, "Extra inputs")],

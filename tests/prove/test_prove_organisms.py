@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from antar.core.errors import UserError
 from antar.criteria import clopper_pearson
 from antar.dictionaries.config import preset
 from antar.features.config import ContrastConfig
@@ -20,6 +21,7 @@ from antar.prove import organisms as module
 from antar.prove.organisms import (
     SEEDS,
     TUNING_SEEDS,
+    count_organisms,
     count_scores,
     goals_of,
     make_pair,
@@ -211,6 +213,16 @@ def test_a_pair_that_lost_its_report_is_counted_from_a_new_one(
     (folder / "truth_report.json").unlink()
     make_pair(MICRO, "anchored", 4, tmp_path)
     assert without_times(seed_block(folder)) == without_times(block["variants"]["anchored"]["by_seed"]["4"])
+
+
+def test_what_is_made_can_be_counted_without_making_and_a_gap_is_named(
+    made: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, block = made
+    monkeypatch.setattr(module, "make_pair", lambda *_: pytest.fail("counting made a pair"))
+    assert count_organisms(MICRO, out) == block
+    with pytest.raises(UserError, match=r"anchored-seed9: expected a finished pair with truth_report\.json"):
+        count_organisms(MICRO.model_copy(update={"seeds": (4, 9)}), out)
 
 
 # -- proof.json and the page ----------------------------------------------------------------------------------------

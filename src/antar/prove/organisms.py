@@ -23,6 +23,7 @@ from pydantic import Field
 
 from antar.core.atomic import write_json
 from antar.core.config import Config
+from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.corpora.config import CorpusConfig
 from antar.criteria import clopper_pearson
@@ -104,10 +105,23 @@ def prove_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
     A killed run goes on where it stopped, and finished pairs are skipped. Two processes may share the work if each
     takes seeds of its own; a third call, for all seeds, then collects.
     """
-    started = time.monotonic()
     for seed in battery.seeds:  # seed by seed, because its variants share a base
         for variant in battery.variants:
             make_pair(battery, variant, seed, out)
+    return count_organisms(battery, out)
+
+
+def count_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
+    """The block, counted from pairs that are made, whatever code made them. UserError for one that is not."""
+    for seed in battery.seeds:
+        for variant in battery.variants:
+            folder = _context(battery, variant, seed, out).folder
+            for name in ("truth_report.json", "organism/truth.json", FACTS_FILE):
+                if not (folder / name).is_file():
+                    raise UserError(
+                        f"{folder}: expected a finished pair with {name}, found none; "
+                        f"`antar prove --out {out}` makes it"
+                    )
     variants = {variant: _variant_block(battery, variant, out) for variant in battery.variants}
     return {
         "what": "small model pairs whose changed concepts are known, each through the whole pipeline",
@@ -123,7 +137,7 @@ def prove_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
         "variants": variants,
         "goals": [goal for variant in battery.variants for goal in goals_of(variant, variants[variant])],
         "recipe": _recipe(battery),
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": round(sum(variant["seconds"] for variant in variants.values()), 1),
     }
 
 
@@ -182,10 +196,13 @@ def _take_base(battery: OrganismBattery, variant: Variant, seed: int, out: Path)
 def _recipe(battery: OrganismBattery) -> dict[str, Any]:
     """What made the pairs, in full: the study of the first one, but for what differs from pair to pair."""
     study = study_of(battery, battery.variants[0], battery.seeds[0]).model_dump(mode="json")
-    organism = {key: value for key, value in study["models"]["organism"].items() if key not in ("variant", "seed")}
+    left_out = ("variant", "seed", "align_lr")
+    organism = {key: value for key, value in study["models"]["organism"].items() if key not in left_out}
     rates = {v: battery.organism.model_copy(update={"variant": v}).fine_tune_lr for v in battery.variants}
-    parts = ("extract", "dictionaries", "contrasts")
-    return {"organism": {**organism, "align_lr": rates}, **{part: study[part] for part in parts}}
+    return {
+        "organism": organism | {"align_lr": rates},
+        **{part: study[part] for part in ("extract", "dictionaries", "contrasts")},
+    }
 
 
 # -- counting -----------------------------------------------------------------------------------------------------
