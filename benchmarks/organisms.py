@@ -2,8 +2,8 @@
 
     python -m benchmarks.organisms [--out DIR] [--count]
 
-Makes what is not made yet under DIR/organisms/ (about half an hour on one idle core) and writes `results/organisms.json`. With
-`--count` nothing is made, and what lies there is counted.
+Makes what is not made yet under DIR/organisms/ (about half an hour on one idle core) and writes
+`results/organisms.json`. With `--count` nothing is made, and what lies there is counted.
 """
 
 from __future__ import annotations
