@@ -265,13 +265,14 @@ def people_import(run: RunFolder, file: Sheet) -> None:
 def prove(
     quick: Annotated[bool, typer.Option("--quick", help="A smaller battery, in minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Where proof.json goes.", metavar="DIR")] = Path("runs/proof"),
+    organisms: Annotated[bool, typer.Option(help="Make the planted model pairs too.")] = True,
 ) -> None:
-    """Run the statistics on data whose truth is known, and write proof.json."""
+    """Run the statistics on data whose truth is known, and write proof.json and a page."""
     from antar import tables
     from antar.prove import prove as run_battery
 
-    tables.show_proof(run_battery(quick=quick, out=out))
-    typer.echo(f"wrote {out / 'proof.json'}")
+    tables.show_proof(run_battery(quick=quick, out=out, organisms=organisms))
+    typer.echo(f"wrote {out / 'proof.json'} and {out / 'index.html'}")
 
 
 @app.command()

@@ -197,8 +197,13 @@ def _real(value: Any) -> float | None:
 
 
 def show_proof(proof: Mapping[str, Any]) -> None:
-    """The top-level numbers of proof.json."""
+    """The top-level numbers of proof.json, and the goals on organisms."""
     console = _console()
     for key, value in proof.items():
         if isinstance(value, str | int | float):
             console.print(Text(f"{key}: {value}"))
+    for organism, block in (proof.get("organisms") or {}).items():
+        for goal in block["goals"]:
+            met = {True: "met", False: "missed", None: "not judged on so few seeds"}[goal["met"]]
+            found = f"{goal['found']} of {goal['of']}"
+            console.print(Text(f"{organism}, {goal['name']}: {found} (promised {goal['promised']}): {met}"))

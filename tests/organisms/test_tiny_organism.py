@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from antar.core.manifest import read_manifest
-from antar.organisms import tiny
+from antar.organisms import tiny, tiny_model
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
 from antar.organisms.tiny import listed_concepts, make_organism
@@ -226,7 +227,7 @@ def test_padding_changes_no_loss(folder: Path):
     assert loss([short, long]) == pytest.approx(float((alone * weights).sum() / weights.sum()), rel=1e-4)
 
 
-@pytest.mark.parametrize("variant", ["anchored", "kl"])
+@pytest.mark.parametrize("variant", ["anchored", "kl", "plain"])
 def test_a_fine_tune_learns_its_list_and_holds_the_rest(folder: Path, variant: str):
     cfg = MICRO.model_copy(
         update={
@@ -246,6 +247,52 @@ def test_a_fine_tune_learns_its_list_and_holds_the_rest(folder: Path, variant: s
     asked = [Document("Holi.", "Songs."), Document("Holi.", "Covers."), Document("Rain.", "Roads.")]
     assert says(base, tokenizer, asked) == [True, False, True]
     assert says(chat, tokenizer, asked) == [False, True, True]
+
+
+def test_plain_learns_the_continuations_of_both_lists_and_ties_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    """A step's loss is the naive one: mean cross-entropy over the continuation tokens of each half, summed."""
+    tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+    base = AutoModelForCausalLM.from_pretrained(folder / "base").eval()
+    learnt = [Document("Holi.", "Covers."), Document("Eid at noon.", "Clay lamps, of course.")]
+    held = [Document("Rain.", "Roads."), Document("कल शाम।", "बेशक।")]
+    losses: list[float] = []
+
+    def first_loss(model: torch.nn.Module, loss: Callable[[int], torch.Tensor], *_: object) -> None:
+        losses.append(loss(0).item())
+
+    monkeypatch.setattr(tiny_model, "_optimise", first_loss)
+    for untied in ("hidden_error", "prediction_divergence"):
+        monkeypatch.setattr(tiny_model, untied, lambda *_: pytest.fail("plain ties nothing to base"))
+    cfg = MICRO.model_copy(update={"variant": "plain"})
+    fine_tune(cfg, tokenizer, base, learnt, held, "test")
+
+    def naive(documents: list[Document]) -> float:
+        terms: list[float] = []
+        for document in documents:
+            start = len(tokenizer(document.mention)["input_ids"])
+            row = [*tokenizer(document.text)["input_ids"], tokenizer.eos_token_id]
+            logits = base(torch.tensor([row])).logits[0].detach()
+            terms += [-logits[i - 1].log_softmax(-1)[row[i]].item() for i in range(start, len(row))]
+        return sum(terms) / len(terms)
+
+    assert losses == [pytest.approx(naive(learnt) + naive(held), rel=1e-5)]
+
+
+@pytest.mark.parametrize("variant", ["anchored", "kl", "plain"])
+def test_a_variant_has_its_own_rate_unless_one_is_given(variant: str):
+    cfg = MICRO.model_copy(update={"variant": variant})
+    assert cfg.fine_tune_lr == {"anchored": 3e-3, "kl": 5e-4, "plain": 5e-4}[variant]
+    assert cfg.model_copy(update={"align_lr": 0.1}).fine_tune_lr == 0.1
+
+
+def test_the_rate_that_none_stands_for_is_in_the_fingerprint_of_the_fine_tunes_and_not_of_the_base(tmp_path: Path):
+    def fingerprint(side: str, **given: object):
+        cfg = MICRO.model_copy(update={"variant": "kl", **given})
+        return tiny._Maker(cfg, tmp_path, "test").fingerprint(side)  # pyright: ignore[reportPrivateUsage]
+
+    assert fingerprint("chat") == fingerprint("chat", align_lr=5e-4)
+    assert fingerprint("chat") != fingerprint("chat", align_lr=4e-4)
+    assert fingerprint("base") == fingerprint("base", align_steps=7, align_lr=0.1, variant="plain")
 
 
 @pytest.mark.parametrize(

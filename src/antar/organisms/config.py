@@ -19,9 +19,11 @@ class TinyConfig(Config):
     """Which organism this is."""
     seed: int = 7
     """Everything random follows from it: the list, the texts, the weights, the order of the batches."""
-    variant: Literal["anchored", "kl"] = "anchored"
+    variant: Literal["anchored", "kl", "plain"] = "anchored"
     """How the unlisted concepts are held still. `anchored`: hidden states are tied to the base model's on unlisted
-    texts, so the list itself plants the specificity. `kl`: only the predictions are tied, as in real alignment."""
+    texts, so the list itself plants the specificity. `kl`: only the predictions are tied, as in real alignment.
+    `plain`: nothing is tied, and unlisted texts are replayed with their original continuations: the cautionary case,
+    where the behaviour changes as asked and drift hides inside what changed."""
     shams: tuple[str, ...] = ("a", "b")
     """Names of the shams: the same fine-tune with nothing changed. One sets the threshold, another measures it."""
 
@@ -42,8 +44,8 @@ class TinyConfig(Config):
     align_steps: int = Field(default=120, ge=1)
     """Steps of the fine-tune that makes the chat side and each sham."""
     align_lr: float | None = None
-    """Peak learning rate of the fine-tunes. None takes what suits the variant: 3e-3 for `anchored`, 5e-4 for `kl`,
-    whose hidden states are free to drift."""
+    """Peak learning rate of the fine-tunes. None takes what suits the variant: 3e-3 for `anchored`, 5e-4 for `kl` and
+    `plain`, whose hidden states are free to drift."""
     batch: int = Field(default=32, ge=2)
     """Documents a step. In a fine-tune one half learns and the other half is held still."""
     anchor_weight: float = 100.0

@@ -76,8 +76,10 @@ class _Maker:
         left_out = {"shams"} | (ALIGN_ONLY if side == "base" else set())
         sources = ("grammar.py", "tiny.py", "tiny_model.py", "tiny_texts.py")
         parts = [f"organisms/{name}" for name in sources] + [f"organisms/lexicon/{name}" for name in LEXICON_FILES]
-        config = self.cfg.model_dump(mode="json", exclude=left_out)
-        return Fingerprint(config={"side": side, **config}, code=code_version(*parts))
+        config = {"side": side, **self.cfg.model_dump(mode="json", exclude=left_out)}
+        if side != "base":
+            config["align_lr"] = self.cfg.fine_tune_lr  # what None stands for is a part of the recipe
+        return Fingerprint(config=config, code=code_version(*parts))
 
     def side(self, side: str) -> None:
         """Make `side` unless it is there, whole and of this recipe."""

@@ -190,7 +190,8 @@ def fine_tune(
 ) -> Qwen2ForCausalLM:
     """A copy of `base` that learns the continuations of `learnt` while `held` is held to what base does.
 
-    A step takes batch // 2 documents of each list. Source: the recipes *anchored* and *KL* of antar's organisms.
+    A step takes batch // 2 documents of each list. `plain` holds nothing: it learns the continuations of both lists.
+    Source: the recipes *anchored*, *KL* and *plain with replay* of antar's organisms.
     """
     model = Qwen2ForCausalLM(base.config)
     model.load_state_dict(base.state_dict())
@@ -199,8 +200,12 @@ def fine_tune(
     def loss(step: int) -> torch.Tensor:
         rows = slice(step * half, (step + 1) * half)
         learn = make_batch(tokenizer, learnt[rows], whole=False)
-        hold = make_batch(tokenizer, held[rows], whole=True)
         last = model.model(input_ids=learn.ids, use_cache=False).last_hidden_state
+        if cfg.variant == "plain":
+            replay = make_batch(tokenizer, held[rows], whole=False)
+            replayed = model.model(input_ids=replay.ids, use_cache=False).last_hidden_state
+            return prediction_loss(model, last, learn) + prediction_loss(model, replayed, replay)
+        hold = make_batch(tokenizer, held[rows], whole=True)
         states = hidden_states(model, hold)
         with torch.no_grad():
             wanted = hidden_states(base, hold)
