@@ -27,10 +27,11 @@ def _pooled(scores: Scores) -> np.ndarray:
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def coherence(scores: Scores, chance: Scores, cfg: CriteriaConfig) -> Criterion:
+def coherence(scores: Scores, chance: Scores, cfg: CriteriaConfig, untrained: Scores | None = None) -> Criterion:
     """Criterion 5. value: mean over live features of the probability that two of its top texts are nearer to each
     other than one of them is to a random text of the same language. It must reach the threshold and lie above the
-    upper end of the null's interval. `chance`: the same with random texts as the top ones; may be empty."""
+    upper end of the null's interval. `chance`: the same with random texts as the top ones; may be empty. `untrained`:
+    the same for dictionaries of a model of random weights, in that model's own activations."""
     values, null = _pooled(scores), _pooled(chance)
     rows = [_row(name, scores[name], chance.get(name), "coherence") for name in sorted(scores)]
     without = sum(np.asarray(one).size for one in scores.values()) - len(values)
@@ -40,6 +41,11 @@ def coherence(scores: Scores, chance: Scores, cfg: CriteriaConfig) -> Criterion:
         "features without a score": without,
         f"share of features at {cfg.coherence:.2f} or more": _share(values >= cfg.coherence),
     }
+    if len(knows_nothing := _pooled(untrained or {})):
+        beside |= {
+            "mean on a model of random weights": float(knows_nothing.mean()),
+            "features on a model of random weights": len(knows_nothing),
+        }
     ci = bootstrap_mean(values, cfg, "coherence")
     null_ci = bootstrap_mean(null, cfg, "coherence", "null")
     measured_null = (

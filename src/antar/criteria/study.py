@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 
+from antar.core.sites import UNTRAINED, DictionaryId
 from antar.criteria.agreement import Agreement, human_agreement
+from antar.criteria.baselines import culture_counts, culture_sentence
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
@@ -58,11 +60,15 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
         sparsity(findings.metrics, cfg),
         predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
         effect(findings.contrasts, live_counts(findings.features), cfg, findings.geometry, findings.energy),
-        coherence(_own(findings.coherence), _own(findings.coherence_null), cfg),
+        coherence(_own(findings.coherence), _own(findings.coherence_null), cfg, _untrained(findings.coherence)),
         human_agreement(findings.agreement, cfg),
         stability(_own(findings.stability), _own(findings.stability_null), findings.contrasts, cfg),
     ]
-    return CriteriaReport(study=findings.study, headline=headline(findings, criteria), criteria=criteria)
+    lines = headline(findings, criteria)
+    culture = culture_sentence(culture_counts(findings.contrasts, live_counts(findings.features), cfg), cfg)
+    return CriteriaReport(
+        study=findings.study, headline=[*lines[:-1], *filter(None, [culture]), *lines[-1:]], criteria=criteria
+    )
 
 
 def live_counts(features: pl.DataFrame) -> dict[str, int]:
@@ -73,6 +79,10 @@ def live_counts(features: pl.DataFrame) -> dict[str, int]:
 
 def _own(scores: Scores) -> Scores:
     return {name: values for name, values in scores.items() if is_study_dictionary(name)}
+
+
+def _untrained(scores: Scores) -> Scores:
+    return {name: values for name, values in scores.items() if DictionaryId.parse(name).trained_on == UNTRAINED}
 
 
 def _labelled(labels: pl.DataFrame | None) -> int:

@@ -96,7 +96,7 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
 
 
 def _is_null(one: DictionaryId) -> bool:
-    return ":" in one.trained_on or one.is_baseline
+    return one.is_null
 
 
 def _crosscoders(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[DictionaryId]) -> list[Table]:

@@ -46,7 +46,13 @@ def estimate_costs(context: Context) -> list[Cost]:
             f"at most {tokens * len(context.models()):,}",
             f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
         ),
-        Cost("dictionaries", f"{len(ids)}", f"{sum(i.is_replica for i in ids)} of them replicas for stability"),
+        Cost(
+            "dictionaries",
+            f"{len(ids)}",
+            f"{sum(i.is_replica for i in ids)} of them replicas for stability, {sum(i.is_null for i in ids)} nulls, of "
+            f"which {sum(i.is_baseline for i in ids)} need no training",
+        ),
+        Cost("nulls", *_nulls(context)),
     ]
     if width is not None:
         activation_bytes = sites * n_texts * width * 4
@@ -62,12 +68,30 @@ def estimate_costs(context: Context) -> list[Cost]:
     return costs
 
 
+def _nulls(context: Context) -> tuple[str, str]:
+    """How many nulls the study has, and which; then those that cost more and are off."""
+    study = context.study
+    words = {"same_checkpoint": "same checkpoint", "shuffled": "shuffled groups"}
+    kinds = [one.kind for one in context.dictionary_ids() if one.is_baseline]
+    on = [words[name] for name in study.contrasts.nulls] + [kind for kind in dict.fromkeys(kinds) if kind]
+    dear = {
+        "another seed": study.dictionaries.seeds > 0,
+        "shams": bool(study.sham_names),
+        "random weights": study.models.random_weights is not None,
+    }
+    on += [name for name, is_on in dear.items() if is_on]
+    off = [name for name, is_on in dear.items() if not is_on]
+    return f"{len(on)}", ", ".join(on) + (f"; off: {', '.join(off)}" if off else "")
+
+
 def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
-    """Latents that fire on a text; PCA has no more than there are columns."""
-    return min(cfg.k, _columns(one, width)) if one.kind == "pca" and width is not None else cfg.k
+    """Latents that fire on a text; PCA and neurons have no more than there are columns."""
+    return min(cfg.k, _columns(one, width)) if one.kind in ("pca", "neurons") and width is not None else cfg.k
 
 
 def _latents(one: DictionaryId, cfg: DictionaryConfig, width: int) -> int:
+    if one.kind == "neurons":
+        return 2 * _columns(one, width)
     return 2 * _k(one, cfg, width) if one.kind == "pca" else cfg.n_latents
 
 

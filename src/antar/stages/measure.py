@@ -15,7 +15,7 @@ from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
-from antar.core.sites import DictionaryId, Site
+from antar.core.sites import UNTRAINED, DictionaryId, Site
 from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
@@ -30,6 +30,7 @@ from antar.models import read_site
 from antar.people.agreement import agreement_of_sheet
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.beyond import baselines_table
 from antar.stages.context import Context, config_slice
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
@@ -37,7 +38,14 @@ from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
-_OTHER_CODE = ("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py")
+_OTHER_CODE = (
+    "organisms/truth.py",
+    "stages/measure.py",
+    "stages/beyond.py",
+    "stages/truth.py",
+    "stages/train.py",
+    "core/seeds.py",
+)
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -106,12 +114,14 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     }
     say("  contrasts")
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
-    files = [folder / "features" / name for name in ("contrasts.parquet", "energy.parquet", "magnitudes.json")]
+    names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
+    files = [folder / "features" / name for name in names]
     write_parquet(files[0], contrasts)
     energy = energies(context, texts)
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
+    write_parquet(files[3], baselines_table(context, texts, contrasts))
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
@@ -186,6 +196,7 @@ class _Shapes:
         language, document = texts["language"].to_numpy(), texts["document"].to_numpy()
         train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
         ids = labelled_dictionaries(context)
+        ids += [one for one in live if one.trained_on == UNTRAINED]
         with progress("coherence and stability", len(ids), "dictionaries") as bar:
             for one in ids:
                 acts_nd = read_site(context.folder, one.site)
