@@ -1,8 +1,8 @@
-"""How many features separate cultural from control texts, on a model that knows nothing and on what needs no training.
+"""How many features separate cultural from control texts: on base, on a model that knows nothing, without training.
 
 Cultural and control texts differ on their surface: words, length, script. A dictionary on a model of random weights
-has features that tell them apart by that alone, and so have random directions and raw neurons. The count on base means
-something only beside theirs.
+has features that tell them apart by that alone, and so have random directions and raw neurons. The count on base
+means something only beside theirs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class CultureCount:
-    """Of `live` features of the dictionaries of one null at one layer, `flagged` have |d| and q over the thresholds."""
+    """Of `live` features of one null at one layer, `flagged` are over the thresholds of |d| and q."""
 
     null: str
     layer: int
@@ -100,6 +100,6 @@ def culture_sentence(counts: Sequence[CultureCount], cfg: CriteriaConfig) -> str
         return None
     return (
         f"culture: {real.flagged:,} of {real.live:,} live features of base separate cultural from control texts "
-        f"(|d| > {cfg.d:g}, q < {cfg.q:g}); on a random-weights model {null.flagged:,} of {null.live:,} do, by surface "
-        "form alone."
+        f"(|d| > {cfg.d:g}, q < {cfg.q:g}); on a random-weights model {null.flagged:,} of {null.live:,} do, by "
+        "surface form alone."
     )

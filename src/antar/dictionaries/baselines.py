@@ -4,7 +4,7 @@ PCA is 2k latents, + and − each of the k leading components of the training ro
 positive, so TopK with k keeps all k projections and the reconstruction is that of PCA. Its basis is one for all
 texts, a dictionary chooses one for each. Random is unit directions with the one scalar gain that suits the training
 rows best; the gain g is folded into the encoder, z = TopK(ReLU(g W (x − x̄))). Neurons is the space as it comes: 2d
-latents, + and − of each centred coordinate, so that a text keeps the k coordinates that lie farthest from their means.
+latents, + and − of each centred coordinate, so that a text keeps the k coordinates farthest from their means.
 """
 
 from __future__ import annotations

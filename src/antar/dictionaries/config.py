@@ -47,10 +47,10 @@ class DictionaryConfig(Config):
     sides: list[Side] = Field(["base", "chat", "delta"], min_length=1)
     """What dictionaries are trained on, at each layer: one side's activations, or both sides' rows (`joint`)."""
     kinds: list[Kind] = Field(["topk"], min_length=1)
-    """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca`, `random`
-    and `neurons`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat, two
-    decoders) is always of both, one a layer."""
-    baselines: list[Baseline] = ["pca", "random", "neurons"]
+    """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca`,
+    `random` and `neurons`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat,
+    two decoders) is always of both, one a layer."""
+    baselines: list[Baseline] = Field(["pca", "random", "neurons"])
     """Nulls that need no training, on the sides base and delta where `sides` has them: principal components, random
     directions, and raw neurons (the coordinates of the activations), with the same k. [] makes none; one that `kinds`
     names is on every side."""

@@ -73,10 +73,11 @@ def beyond_baselines(mean_differences: pl.DataFrame, contrasts: pl.DataFrame) ->
     mean_differences: rows of `meandiff.SCHEMA` with `side` and `layer`, the shams' with null `sham:<name>`
     """
     lens = mean_differences.with_columns(method=pl.lit(MEAN_DIFFERENCE))
-    table = pl.concat(
-        [lens.select(pl.col(name) if name in lens.columns else pl.lit(None).alias(name) for name in SCHEMA).cast(
-            {name: kind for name, kind in SCHEMA.items()}), best_features(contrasts)]
-    )  # fmt: skip
+    columns = [
+        (pl.col(name) if name in lens.columns else pl.lit(None)).cast(kind).alias(name)
+        for name, kind in SCHEMA.items()
+    ]
+    table = pl.concat([lens.select(columns), best_features(contrasts)])
     place = ["side", "layer", "language", "null"]
     rows = table.sort([*place, "method", "dictionary"], nulls_last=True).to_dicts()
     by_place: dict[tuple[Any, ...], list[dict[str, Any]]] = {}

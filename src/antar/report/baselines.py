@@ -1,4 +1,4 @@
-"""By how much the best delta features beat what needs no dictionary, and how many features need no training at all."""
+"""By how much the best delta features beat what needs no dictionary, and how many features need no training."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def answer(table: pl.DataFrame) -> str:
     above, below = (int((real["stands"] == stands).sum()) for stands in ("above", "below"))
     told = (
         f"Pooled over languages, the best feature of a delta dictionary stands above every baseline, interval "
-        f"against interval, at {above} of {plural(real.height, 'place')} (below at {below}); its d exceeds the largest "
-        f"baseline's by {_signed(real['beyond'].min())} to {_signed(real['beyond'].max())}."
+        f"against interval, at {above} of {plural(real.height, 'place')} (below at {below}); its d exceeds the "
+        f"largest baseline's by {_signed(real['beyond'].min())} to {_signed(real['beyond'].max())}."
     )
     shams = judged.filter(pl.col("null").str.starts_with("sham:"))
     if shams.height:
@@ -84,9 +84,9 @@ def _effects(table: pl.DataFrame, names: Mapping[str, str]) -> Table:
                *(Column(NAMES[method]) for method in BASELINES), Column("beyond the largest"),
                Column("intervals", False), Column("AUROC"), Column("of the mean difference")]  # fmt: skip
     note = (
-        "d_av with its 95% interval (documents are clusters) on the estimation half, turned to the sign that it has on "
-        "the selection half. The largest baseline is chosen on the estimation half, which favours it. Shaded rows are "
-        "nulls."
+        "d_av with its 95% interval (documents are clusters) on the estimation half, turned to the sign that it has "
+        "on the selection half. The largest baseline is chosen on the estimation half, which favours it. Shaded rows "
+        "are nulls."
     )
     return Table("Cultural against control texts: the best feature beside the baselines", columns, rows, note)
 
@@ -101,8 +101,8 @@ def _vectors(table: pl.DataFrame, names: Mapping[str, str]) -> Table:
     columns = [Column("where", False), Column("norm"), Column("share of the held-out difference"), Column("cosine"),
                Column("d"), Column("AUROC")]  # fmt: skip
     note = (
-        "Norm in activation units. The share is how much of the squared norm of the estimation half's mean difference "
-        "lies along the vector of the selection half: cosine squared."
+        "Norm in activation units. The share is how much of the squared norm of the estimation half's mean "
+        "difference lies along the vector of the selection half: cosine squared."
     )
     return Table("The mean difference vector itself", columns, rows, note)
 

@@ -49,8 +49,8 @@ def estimate_costs(context: Context) -> list[Cost]:
         Cost(
             "dictionaries",
             f"{len(ids)}",
-            f"{sum(i.is_replica for i in ids)} of them replicas for stability, {sum(i.is_null for i in ids)} nulls, of "
-            f"which {sum(i.is_baseline for i in ids)} need no training",
+            f"{sum(i.is_replica for i in ids)} of them replicas for stability, {sum(i.is_null for i in ids)} nulls, "
+            f"of which {sum(i.is_baseline for i in ids)} need no training",
         ),
         Cost("nulls", *_nulls(context)),
     ]
