@@ -3,9 +3,9 @@
 The simplest reading of a difference between two groups of texts is the vector between their means. On a delta it is
 the activation difference lens, which reads out narrow fine-tuning well (Minder et al. 2025, *Narrow Finetuning
 Leaves Clearly Readable Traces in Activation Differences*); on one model's activations it is the difference-in-means
-direction that Marks & Tegmark 2023 (*The Geometry of Truth*) find as good as a trained probe. A feature that separates the
-groups no better than this direction has found nothing that a mean did not show, so the best one is held against it
-(`beyond.py`).
+direction that Marks & Tegmark 2023 (*The Geometry of Truth*) find as good as a trained probe. A feature that
+separates the groups no better than this direction has found nothing that a mean did not show, so the best one is held
+against it (`beyond.py`).
 
 The direction comes from one half of the documents (`select`) and is measured on the other (`estimate`).
 """

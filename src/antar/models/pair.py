@@ -133,7 +133,7 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> Pr
     from transformers import AutoModel
 
     if cfg.random_weights is not None:
-        return _fresh_model(cfg, cfg.random_weights).to(dtype).to(device).eval().requires_grad_(False)
+        return _fresh_model(cfg, cfg.random_weights).to(device, dtype).eval().requires_grad_(False)
     source, options = _source(cfg)
     if cfg.gguf_file is None:
         options["use_safetensors"] = True
@@ -146,7 +146,7 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device) -> Pr
     return model.to(device).eval().requires_grad_(False)
 
 
-def _fresh_model(cfg: ModelConfig, seed: int) -> PreTrainedModel:
+def _fresh_model(cfg: ModelConfig, seed: int) -> Any:
     """The checkpoint's architecture with the weights that its own initialisation draws: a model that knows nothing.
 
     They are drawn in float32 on the CPU whatever the study's precision and device, so that one seed is one model.
