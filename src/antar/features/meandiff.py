@@ -1,11 +1,12 @@
 """The mean difference as one direction: what a label tells about activations without any dictionary.
 
-The simplest reading of a difference between two groups of texts is the vector between their means. On a delta it is
-the activation difference lens, which reads out narrow fine-tuning well (Minder et al. 2025, *Narrow Finetuning
-Leaves Clearly Readable Traces in Activation Differences*); on one model's activations it is the difference-in-means
-direction that Marks & Tegmark 2023 (*The Geometry of Truth*) find as good as a trained probe. A feature that
-separates the groups no better than this direction has found nothing that a mean did not show, so the best one is held
-against it (`beyond.py`).
+The simplest reading of a difference between two groups of texts is the vector between their means. On one model's
+activations it is the difference-in-means direction, which Marks & Tegmark 2023 (*The Geometry of Truth*) find to
+generalise as well as trained probes. On a delta it is near kin to the activation difference lens (Minder et al. 2025,
+*Narrow Finetuning Leaves Clearly Readable Traces in Activation Differences*), which reads the mean delta itself, at
+the first tokens of unrelated texts; here it is cultural texts' mean delta minus the controls', of whole texts. A
+feature that separates the groups no better than this direction has found nothing that a mean did not show, so the
+best one is held against it (`beyond.py`).
 
 The direction comes from one half of the documents (`select`) and is measured on the other (`estimate`).
 """

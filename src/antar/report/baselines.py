@@ -33,9 +33,9 @@ def baselines_section(run: Run) -> Section:
             Paragraph(
                 "What does a dictionary find that needs none? The mean difference is the vector from the control "
                 "texts' mean delta to the cultural texts', taken on one half of the documents and measured on the "
-                "other (the activation difference lens). Beside it stand the best latent of dictionaries that were "
-                "not trained: principal components, random directions, raw neurons. The best feature, like theirs, "
-                "is chosen on the first half and measured on the second, and must beat the largest of them."
+                "other (near kin to the activation difference lens). Beside it stand the best latent of dictionaries "
+                "that were not trained: principal components, random directions, raw neurons. The best feature, like "
+                "theirs, is chosen on the first half and measured on the second, and must beat the largest of them."
             ),
             Paragraph(answer(table), "answer"),
             _effects(table, run.names),
