@@ -14,6 +14,8 @@ from antar.dictionaries import load_dictionary
 from antar.features.meandiff import culture_designs, mean_difference
 from antar.models.read import read_site
 from antar.pipeline import open_study, run_study
+from antar.report.figures import draw_plot
+from antar.report.page import SECTIONS
 from antar.run import load_run
 from antar.stages.artifact import NOT_MADE
 from antar.stages.context import Context
@@ -242,6 +244,18 @@ def test_another_seed_of_the_random_weights_makes_their_activations_stale_and_no
     assert stale == ["activations/untrained.layer01"]
     off = open_study(write_study(tmp_path, weights=False), tmp_path / "runs").study
     assert "untrained" not in Context(off, context.study_folder, context.folder, context.engine).models()
+
+
+def test_every_section_of_the_report_knows_random_weights(run, tmp_path):
+    sections = {section.__name__: section(run) for section in SECTIONS}
+    plots = [plot for block in sections["dictionaries_section"].blocks for plot in getattr(block, "plots", ())]
+    (curves,) = [plot for plot in plots if plot.name == "training-untrained"]
+    assert "layer 1" in draw_plot(curves, tmp_path).svg and "sham" not in curves.alt
+    culture = next(
+        b for b in sections["baselines_section"].blocks if "separate cultural" in getattr(b, "caption", "")
+    )
+    assert [row.head for row in culture.rows[:2]] == ["base, all layers", "a model of random weights, all layers"]
+    assert any("random weights" in getattr(block, "text", "") for block in sections["method_section"].blocks)
 
 
 def test_the_baselines_stand_beside_the_best_features_of_each_delta(context, run):
