@@ -73,7 +73,9 @@ def _nulls(context: Context) -> tuple[str, str]:
     study = context.study
     words = {"same_checkpoint": "same checkpoint", "shuffled": "shuffled groups"}
     kinds = [one.kind for one in context.dictionary_ids() if one.is_baseline]
-    on = [words[name] for name in study.contrasts.nulls] + [kind for kind in dict.fromkeys(kinds) if kind]
+    on: list[str] = [words.get(name, name) for name in study.contrasts.nulls] + [
+        kind for kind in dict.fromkeys(kinds) if kind
+    ]
     dear = {
         "another seed": study.dictionaries.seeds > 0,
         "shams": bool(study.sham_names),
