@@ -19,6 +19,7 @@ from antar.core.atomic import write_json, write_parquet, write_text
 from antar.core.manifest import Fingerprint, write_manifest
 from antar.core.shards import write_shard
 from antar.core.sites import DictionaryId, Site, codes_folder
+from antar.features.beyond import SCHEMA as BEYOND_SCHEMA
 from antar.features.magnitude import shift_magnitudes
 from antar.models.read import read_site
 
@@ -56,6 +57,7 @@ def write_fake_run(
     if contrasts:
         write_parquet(folder / "features/contrasts.parquet", _contrasts(ids, bool(shams), rng))
         write_json(folder / "features/magnitudes.json", _magnitudes(folder, texts, shams))
+        write_parquet(folder / "features/baselines.parquet", fake_baselines(shams))
     if labels:
         _write_labels(folder, features)
     write_json(folder / "criteria.json", fake_criteria(bool(shams)))
@@ -73,6 +75,44 @@ def _magnitudes(folder: Path, texts: pl.DataFrame, shams: list[str]) -> list[dic
         for layer in LAYERS
     ]
     return [asdict(one) for part in found for one in part]
+
+
+def fake_baselines(shams: list[str]) -> pl.DataFrame:
+    """At layer 1 the best feature is above the baselines, at layer 2 below; on shams, not apart."""
+    lens = {"method": "mean_difference", "norm": 0.4, "cosine": 0.6, "share": 0.36}
+    feature = {"candidates": 20, "best_baseline": "mean_difference"}
+    rows: list[dict[str, Any]] = []
+    for null, side in [("", "delta"), ("shuffled", "delta"), *((f"sham:{name}", f"delta:{name}") for name in shams)]:
+        for layer in LAYERS:
+            for language in (*LANGUAGES, "pooled"):
+                place = {"side": side, "layer": layer, "language": language, "null": null, "n_a": 20, "n_b": 20}
+                d, stands = {("", 1): (1.9, "above"), ("", 2): (0.3, "below")}.get((null, layer), (1.1, "not apart"))
+                rows.append(place | lens | _effect(1.0))
+                one = f"{side}.layer{layer:02d}"
+                rows.append(
+                    place
+                    | feature
+                    | _effect(d)
+                    | {
+                        "method": "topk",
+                        "dictionary": one,
+                        "feature": f"{one}/3",
+                        "d_av_select": d,
+                        "beyond": d - 1.0,
+                        "stands": stands,
+                    }
+                )
+                if not null:
+                    rows.append(
+                        place
+                        | _effect(0.7)
+                        | {"method": "pca", "dictionary": f"{one}.pca", "feature": f"{one}.pca/1", "candidates": 8}
+                    )
+    return pl.DataFrame(rows, schema=BEYOND_SCHEMA)
+
+
+def _effect(d: float) -> dict[str, float]:
+    return {"d_av": d, "d_lo": d - 0.2, "d_hi": d + 0.2, "auroc": 0.5 + d / 6}
 
 
 def _texts() -> pl.DataFrame:

@@ -224,7 +224,7 @@ def _pin_models(context: Context) -> None:
         {
             lock_key(sides[side].path, sides[side].revision): commit
             for side, commit in found.items()
-            if commit is not None
+            if commit is not None and side in sides  # random weights are of base's commit
         }
     )
 

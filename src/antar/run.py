@@ -20,7 +20,7 @@ import yaml
 from antar.core.errors import UserError
 from antar.core.manifest import Manifest, read_manifest
 from antar.core.shards import shard_paths
-from antar.core.sites import DictionaryId, Site, codes_folder
+from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
 from antar.core.sparse import SparseCodes
 from antar.features.codes import read_codes
 from antar.interpret.records import read_labels, read_predictions, read_verdicts
@@ -153,6 +153,16 @@ class Run:
         return [Share(**row) for row in self._json("features/matches.json")]
 
     @cached_property
+    def baselines(self) -> pl.DataFrame:
+        """The best delta features beside what needs no dictionary (features/beyond.py says the columns); empty where
+        not measured."""
+        if not self.has("features/baselines.parquet"):
+            from antar.features.beyond import SCHEMA
+
+            return pl.DataFrame(schema=SCHEMA)
+        return self._parquet("features/baselines.parquet")
+
+    @cached_property
     def truth(self) -> dict[str, Any] | None:
         """The check against the planted truth; None where nothing was planted."""
         return self._json("truth_report.json") if self.has("truth_report.json") else None
@@ -184,12 +194,15 @@ class Run:
     def _is_asked_for(self, one: DictionaryId) -> bool:
         """Whether the study still has this dictionary: a folder may be left from an earlier version of it."""
         cfg = self.study["dictionaries"]
+        if one.trained_on == UNTRAINED and not self.study["models"].get("random_weights"):
+            return False
+        bare = one.kind in cfg.get("baselines", ()) and one.trained_on in ("base", "delta")
         return (
             one.layer in self.study["extract"]["layers"]
             and (one.seed or 0) <= cfg["seeds"]
             and (one.fold is None or one.fold < cfg["folds"])
-            and (one.kind or "topk") in cfg.get("kinds", ["topk"])
-            and (one.kind == "crosscoder" or one.trained_on.split(":")[0] in cfg.get("sides", _SIDES))
+            and (bare or (one.kind or "topk") in cfg.get("kinds", ["topk"]))
+            and (one.kind == "crosscoder" or one.trained_on.split(":")[0] in (*cfg.get("sides", _SIDES), UNTRAINED))
         )
 
     def dictionary(self, dictionary: DictionaryId | str) -> Dictionary:

@@ -39,6 +39,14 @@ Sham = Annotated[
 ]
 
 
+class RandomWeights(Config):
+    """A model that was never trained: base's architecture and tokenizer, weights as its own initialisation draws
+    them."""
+
+    seed: int = Field(0, ge=0)
+    """The seed of the weights."""
+
+
 class ModelsConfig(Config):
     """The checkpoints that are compared: a pair given by path or hub name, or an organism that antar makes."""
 
@@ -51,10 +59,18 @@ class ModelsConfig(Config):
     `path`, or made by antar: `{make: {}}`."""
     organism: Organism | None = None
     """A pair (and its shams) with a planted difference, made in the run folder."""
+    random_weights: RandomWeights | None = None
+    """A null for what a text's surface alone shows: the culture contrast on a model of random weights, with
+    dictionaries of its own. `true`, or `{seed: 0}`. Off, since it costs an extraction and a dictionary a layer."""
     sham_is: str = "base trained on with nothing to learn"
     """What the shams are, in the report's words."""
     names: dict[str, str] = Field(default_factory=dict)
     """What the report calls each side; `base` and `chat` unless said."""
+
+    @field_validator("random_weights", mode="before")
+    @classmethod
+    def _switch(cls, given: Any) -> Any:
+        return {True: {}, False: None}[given] if isinstance(given, bool) else given
 
     @model_validator(mode="after")
     def _pair_or_organism(self) -> ModelsConfig:

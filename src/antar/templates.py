@@ -29,6 +29,8 @@ models:
   chat: {path: path/or/hub-name-of-the-aligned-model}
   # A sham is base trained on with nothing to learn. Without one, drift and alignment cannot be told apart.
   # shams: {a: {make: {}}, b: {make: {}}}               # antar makes two (docs/shams.md); or {a: {path: of/a/sham}}
+  # A model that was never trained: what a text's surface alone shows. It costs an extraction and its dictionaries.
+  # random_weights: true
 
 corpus:
   sources:

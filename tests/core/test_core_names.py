@@ -15,7 +15,15 @@ from antar.core.sparse import SparseCodes
 
 @pytest.mark.parametrize(
     "text",
-    ["base.layer06", "delta.layer18.seed2", "joint.layer12.crosscoder", "delta:a.layer02", "chat.layer100.fold4"],
+    [
+        "base.layer06",
+        "delta.layer18.seed2",
+        "joint.layer12.crosscoder",
+        "delta:a.layer02",
+        "chat.layer100.fold4",
+        "delta.layer06.neurons",
+        "untrained.layer06.seed1",
+    ],
 )
 def test_dictionary_ids_round_trip(text):
     assert str(DictionaryId.parse(text)) == text
@@ -33,8 +41,21 @@ def test_sites():
     assert Site("sham:a", 6).difference is None
     assert Site("sham:a", 6).folder == "sham-a.layer06"
     assert codes_folder(DictionaryId("delta:a", 2), "delta:a") == "delta-a.layer02@delta-a"
+    assert Site("untrained", 6).difference is None and Site("untrained", 6).stored == ("untrained",)
     with pytest.raises(UserError):
         Site("../etc", 1)
+
+
+def test_what_is_a_null():
+    null = [
+        "base.layer01.pca",
+        "delta.layer01.neurons",
+        "base.layer01.random",
+        "delta:a.layer01",
+        "untrained.layer01",
+    ]
+    assert all(DictionaryId.parse(text).is_null for text in null)
+    assert not any(DictionaryId.parse(text).is_null for text in ("base.layer01", "delta.layer01.batchtopk.seed1"))
 
 
 def test_seeds_are_streams_of_their_own():

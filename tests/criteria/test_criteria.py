@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from antar import criteria
 from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
+from antar.criteria.baselines import culture_beside, culture_counts, culture_sentence
 from antar.criteria.effect import NO_SHAM, real_twin
 from antar.features.magnitude import Magnitude
 from antar.interpret.scores import score_predictions
@@ -34,6 +35,7 @@ def contrast_rows(
     columns: dict[str, Any] = {
         "contrast": [contrast] * n,
         "dictionary": [dictionary] * n,
+        "side_b": ["chat" if contrast != "culture" else dictionary.split(".")[0]] * n,
         "language": ["pooled"] * n,
         "latent": list(range(n)),
         "null": [null] * n,
@@ -519,3 +521,40 @@ def test_balanced_accuracy_equals_the_interpret_rooms_own_score() -> None:
     assert ours.value == pytest.approx(theirs.right.value)
     assert ours.null is not None and ours.null.value == pytest.approx(theirs.wrong.value)
     assert ours.beside["failed calls (counted wrong)"] == theirs.right.failed
+
+
+# --- culture on base, on random weights, on baselines -------------------------------------------------------------
+
+
+def test_culture_is_counted_on_base_and_beside_it_on_random_weights() -> None:
+    def rows(dictionary: str, effects: list[float], null: str = "") -> pl.DataFrame:
+        return contrast_rows(dictionary, effects, null, contrast="culture")
+
+    base = rows("base.layer01", [2.0] * 30 + [0.1] * 70)
+    base = base.with_columns(pl.when(pl.col("latent") == 0).then(None).otherwise(pl.col("q")).alias("q"))
+    weights = rows("untrained.layer01", [2.0] * 10 + [0.0] * 90, "random_weights")
+    pca = rows("base.layer01.pca", [2.0] * 8, "pca")
+    others = [rows("delta.layer01", [2.0] * 50), rows("delta.layer01.pca", [2.0] * 50, "pca"),
+              rows("base.layer01", [2.0] * 50, "shuffled"), rows("chat.layer01", [2.0] * 50)]  # fmt: skip
+    on_chat = rows("base.layer01", [2.0] * 100).with_columns(side_b=pl.lit("chat"))
+    own = [base, rows("base.layer02", [2.0] * 5), weights, pca, *others]
+    table = pl.concat([*own, on_chat])
+    live = {"base.layer01": 120, "untrained.layer01": 100, "base.layer01.pca": 8, "base.layer02": 5}
+    found = {(one.null, one.layer): (one.flagged, one.live) for one in culture_counts(table, live, CFG)}
+    assert found == {("", 1): (29, 120), ("", 2): (5, 5), ("random_weights", 1): (10, 100), ("pca", 1): (8, 8)}
+    beside = culture_beside(table, live, CFG)
+    assert beside["culture on base: features that count"] == 34 and beside["culture on base: live features"] == 125
+    sentence = culture_sentence(culture_counts(table, live, CFG), CFG)
+    assert sentence is not None and "34 of 125 live features of base" in sentence
+    assert "on a random-weights model 10 of 100" in sentence
+    assert culture_sentence(culture_counts(table.filter(pl.col("null") != "random_weights"), live, CFG), CFG) is None
+
+
+def test_coherence_on_random_weights_stands_beside() -> None:
+    scores = {"base.layer01": np.array([0.7, 0.8, 0.75])}
+    plain = criteria.coherence(scores, {}, CFG)
+    beside = criteria.coherence(scores, {}, CFG, untrained={"untrained.layer01": np.array([0.6, np.nan, 0.5])})
+    assert beside.value == plain.value and beside.verdict == plain.verdict
+    assert beside.beside["mean on a model of random weights"] == pytest.approx(0.55)
+    assert beside.beside["features on a model of random weights"] == 2
+    assert not any("random weights" in name for name in plain.beside)

@@ -189,7 +189,7 @@ def train(kind: str, checkpoint: Path | None = None, rows: int = 1200, **overrid
                             title="test", kind=kind)  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", [*TRAINED, "pca", "random"])
+@pytest.mark.parametrize("kind", [*TRAINED, "pca", "random", "neurons"])
 def test_raw_in_raw_out_after_save_and_load(kind: str, tmp_path: Path) -> None:
     """PITFALLS: normalisation forgotten on load. And validation is what a user of the files gets."""
     found, acts_nd = train(kind), rows_of(kind, 1200)
@@ -332,7 +332,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(
     remove_checkpoint(tmp_path)
 
 
-@pytest.mark.parametrize("kind", [*TRAINED, "pca", "random"])
+@pytest.mark.parametrize("kind", [*TRAINED, "pca", "random", "neurons"])
 def test_rows_without_variance_give_a_dictionary_in_which_nothing_fires(kind: str, tmp_path: Path) -> None:
     acts_nd = np.tile(planted(1), (60, 1)).astype(np.float32)
     found = train_dictionary(acts_nd[20:], acts_nd[:20], small(), seed=1, checkpoint=None, title="t", kind=kind)
@@ -345,7 +345,9 @@ def test_rows_without_variance_give_a_dictionary_in_which_nothing_fires(kind: st
 
 
 def test_an_unknown_kind_is_refused() -> None:
-    with pytest.raises(UserError, match="expected one of topk, batchtopk, crosscoder, pca, random, found 'relu'"):
+    with pytest.raises(
+        UserError, match="expected one of topk, batchtopk, crosscoder, pca, random, neurons, found 'relu'"
+    ):
         train("relu")
 
 
@@ -396,3 +398,37 @@ def test_random_has_the_gain_that_suits_best_in_its_encoder() -> None:
 
     assert error(1.0) < min(error(0.97), error(1.03))
     assert forward(found.weights, torch.from_numpy(acts_nd), 4).values_bk.min() >= 0
+
+
+@pytest.mark.parametrize("k", [1, 5, 24, 60])
+def test_neurons_are_the_k_coordinates_farthest_from_their_means(k: int) -> None:
+    acts_nd = rows_of("neurons", 500)
+    d = acts_nd.shape[1]
+    found = train_dictionary(
+        acts_nd[100:], acts_nd[:100], small(k=k), seed=1, checkpoint=None, title="t", kind="neurons"
+    )
+    width = min(k, d)
+    assert (found.dictionary.k, found.dictionary.n_latents) == (width, 2 * d)
+    assert found.history.height == 0 and found.facts["live_share"] > 0
+    mean_d = acts_nd[100:].mean(0, dtype=np.float64)
+    new = acts_nd[:100] - mean_d
+    again_nd = np.tile(mean_d, (100, 1))
+    for row in range(100):
+        for at in np.argsort(-np.abs(new[row]))[:width]:
+            again_nd[row, at] += new[row, at]
+    codes = found.dictionary.encode(acts_nd[:100])
+    np.testing.assert_allclose(found.dictionary.decode(codes), again_nd, atol=1e-4)
+    dense_nk = codes.csr().toarray()
+    assert ((dense_nk > 0).sum(1) == width).all() and not ((dense_nk[:, :d] > 0) & (dense_nk[:, d:] > 0)).any()
+    signed_nd = dense_nk[:, :d] - dense_nk[:, d:]
+    np.testing.assert_allclose(signed_nd, again_nd - mean_d, atol=1e-4)
+
+
+def test_a_baseline_is_measured_without_the_other_baselines_where_asked() -> None:
+    acts_nd, found = rows_of("neurons", 600), train("neurons", rows=600).dictionary
+    parts = {"train": np.arange(200, 600), "val": np.arange(200)}
+    beside = evaluate(found, acts_nd, parts)["parts"]["val"]
+    alone = evaluate(found, acts_nd, parts, beside_baselines=False)["parts"]["val"]
+    assert alone["fvu"] == beside["fvu"] == pytest.approx(beside["fvu_neurons"])
+    assert alone["fvu_pca"] is alone["fvu_random"] is alone["fvu_neurons"] is None
+    assert 0 < beside["fvu_neurons"] < 1

@@ -59,7 +59,8 @@ def unit_sums(values: np.ndarray, unit: np.ndarray) -> np.ndarray:
 def naive_freedom(sums: np.ndarray, typical: float) -> float:
     """2 / (squared coefficient of variation of a variance), documents' sums and one typical document."""
     squares, fourths = np.sum(sums**2) + typical, np.sum(sums**4) + typical**2
-    return min(max(2 / (fourths / squares**2 - 1 / len(sums)), 1), len(sums) - 1)
+    excess = fourths / squares**2 - 1 / len(sums)
+    return min(max(2 / excess, 1), len(sums) - 1) if excess > 0 else len(sums) - 1
 
 
 def cluster_variance(scores: np.ndarray, unit: np.ndarray) -> float:

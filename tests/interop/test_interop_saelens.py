@@ -56,7 +56,7 @@ def share_off(ours_nd: np.ndarray, theirs_nd: np.ndarray) -> float:
     return float(np.abs(ours_nd - theirs_nd).max() / np.sqrt(np.mean(np.square(theirs_nd, dtype=np.float64))))
 
 
-@pytest.mark.parametrize("kind", ["topk", "batchtopk", "pca", "random"])
+@pytest.mark.parametrize("kind", ["topk", "batchtopk", "pca", "random", "neurons"])
 def test_saelens_loads_what_antar_trained(sae_lens: Any, tmp_path: Path, kind: str) -> None:
     dictionary = trained(kind, tmp_path / "antar")
     threshold_n = dictionary.tensors().get("threshold")

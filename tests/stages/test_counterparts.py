@@ -94,7 +94,8 @@ def test_a_dictionary_and_itself_are_matched_whole(context, monkeypatch):
 def test_a_finished_run_has_them_and_says_so(finished):
     run = load_run(finished)
     assert {share.null for share in run.counterparts} == {"", "other_seed"}
-    live = run.features.filter((run.features["trained_on"] == "base") & run.features["live"]).height
+    own = [f"base.layer{layer:02d}" for layer in run.features["layer"].unique()]
+    live = run.features.filter(run.features["dictionary"].is_in(own) & run.features["live"]).height
     assert (
         run.matches.filter(run.matches["null"] == "").height
         == live

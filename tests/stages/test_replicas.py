@@ -51,7 +51,7 @@ def test_more_replicas_make_nothing_of_the_studys_own_stale(tmp_path):
 def test_costs_count_the_replicas_that_were_said(tmp_path):
     context = with_counts(stored_run(tmp_path), 5, 3)
     (cost,) = [cost for cost in estimate_costs(context) if cost.what == "dictionaries"]
-    assert cost.amount == str(6 + 2 + 6 * 8)
+    assert cost.amount == str(6 + 2 + 6 * 8 + 2 * 2 * 3)  # and three baselines of base and delta at two layers
     assert cost.basis.startswith("48 of them replicas") and "5 folds and 3 other seeds each" in cost.basis
 
 
@@ -90,7 +90,7 @@ def test_impossible_numbers_are_one_line(study, folds, seeds, told):
 def micro(folder):
     study = yaml.safe_load(MICRO)
     study["extract"]["layers"] = [1]
-    study["dictionaries"] |= {"sides": ["base", "chat"], "seeds": 0}
+    study["dictionaries"] |= {"sides": ["base", "chat"], "seeds": 0, "baselines": []}
     study["contrasts"] = {"facets": [], "permutations": 20}
     study.pop("truth")
     path = folder / "micro.yaml"

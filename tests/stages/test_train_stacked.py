@@ -42,7 +42,7 @@ def context(activations: Path, folder: Path, **dictionaries: Any) -> Context:
     study = yaml.safe_load((activations / "study.yaml").read_text(encoding="utf-8"))
     study["dictionaries"] |= {
         "preset": "antar", "max_epochs": 4, "check_every_epochs": 2, "batch": 8, "threads": 1, "device": "cpu",
-        "folds": 2, "path": "torch", "compute": "fp32", **dictionaries,
+        "folds": 2, "path": "torch", "compute": "fp32", "baselines": [], **dictionaries,
     }  # fmt: skip
     (folder / "study.yaml").write_text(yaml.safe_dump(study), encoding="utf-8")
     return Context(load_study(folder / "study.yaml"), folder, folder, InlineEngine())
@@ -100,11 +100,11 @@ def test_a_run_killed_while_results_are_written_goes_on_to_the_same_bytes(
     evaluate = train.evaluate
     count: list[int] = []
 
-    def dying(*args: Any) -> Any:
+    def dying(*args: Any, **options: Any) -> Any:
         count.append(1)
         if len(count) == 5:
             raise Killed
-        return evaluate(*args)
+        return evaluate(*args, **options)
 
     trained: set[str] = set()
     run_epoch = StackedTraining.run_epoch

@@ -1,8 +1,9 @@
 """The names of things in a run: sides, sites and dictionary ids, and the folders that they live in.
 
 Sides are `base`, `chat`, `delta` (chat minus base), `joint` (both: base's columns, then chat's), `sham:<name>` (a
-sham checkpoint's activations) and `delta:<name>` (that sham minus base: the null that a delta is read against). In
-folder names the colon becomes a hyphen, because not every file system takes a colon.
+sham checkpoint's activations), `delta:<name>` (that sham minus base: the null that a delta is read against) and
+`untrained` (base's architecture with random weights: the null for what a text's surface alone shows). In folder names
+the colon becomes a hyphen, because not every file system takes a colon.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 
 from antar.core.errors import UserError
 
-_SIDE = re.compile(r"(base|chat|joint|delta|(sham|delta):[a-z0-9]+)")
+_SIDE = re.compile(r"(base|chat|joint|delta|untrained|(sham|delta):[a-z0-9]+)")
 _DICTIONARY = re.compile(
     r"(?P<side>[a-z]+(:[a-z0-9]+)?)\.layer(?P<layer>\d{2,})"
-    r"(\.(?P<kind>crosscoder|batchtopk|pca|random))?(\.seed(?P<seed>\d+))?(\.fold(?P<fold>\d+))?"
+    r"(\.(?P<kind>crosscoder|batchtopk|pca|random|neurons))?(\.seed(?P<seed>\d+))?(\.fold(?P<fold>\d+))?"
 )
 
-BASELINE_KINDS = ("pca", "random")
+BASELINE_KINDS = ("pca", "random", "neurons")
+UNTRAINED = "untrained"
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +33,8 @@ class Site:
     def __post_init__(self) -> None:
         if not _SIDE.fullmatch(self.side):
             raise UserError(
-                f"side: expected base, chat, delta, joint, sham:<name> or delta:<name>, found {self.side!r}"
+                "side: expected base, chat, delta, joint, untrained, sham:<name> or delta:<name>, "
+                f"found {self.side!r}"
             )
 
     def __str__(self) -> str:
@@ -93,8 +96,13 @@ class DictionaryId:
 
     @property
     def is_baseline(self) -> bool:
-        """PCA or random directions: a null for the dictionaries that are trained."""
+        """PCA, random directions or raw neurons: a null for the dictionaries that are trained."""
         return self.kind in BASELINE_KINDS
+
+    @property
+    def is_null(self) -> bool:
+        """A baseline, or trained on a sham's delta or on a model of random weights: its features are no findings."""
+        return self.is_baseline or ":" in self.trained_on or self.trained_on == UNTRAINED
 
     @property
     def is_replica(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import polars as pl
 
 from antar.core.sites import DictionaryId
+from antar.criteria.baselines import culture_beside
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.intervals import clopper_pearson
 from antar.criteria.types import Cell, Criterion, Interval, Null, finite
@@ -132,6 +133,7 @@ def effect(
     paired = {real_twin(key[2]) for key in counts if key[0] in shams and key[1] == kind}
     compared = _sum([tally for name, tally in real.items() if name in paired], cfg) if shams else total
     beside = _beside(kind, total, counts, set(real), cfg) | _magnitude(sizes) | size.beside
+    beside |= culture_beside(contrasts, live, cfg)
     beside["dictionaries without a sham"] = len(set(real) - paired)
     if not shams or not compared.live:
         return _criterion(cfg, total, None, 0.0, "not measured", _unjudged(kind, total, cfg), beside, rows)
@@ -245,7 +247,7 @@ def _beside(
     for name in _sham_names(counts):
         tally = _null_tally(name, kind, counts, real, cfg)
         beside[f"features that count on {name}"] = tally.flagged if tally.live else None
-    for null, words in (("pca", "PCA directions"), ("random", "random directions")):
+    for null, words in (("pca", "PCA directions"), ("random", "random directions"), ("neurons", "raw neurons")):
         if parts := [tally for key, tally in counts.items() if key[:2] == (null, kind)]:
             whole = _sum(parts, cfg)
             beside[f"features that count on {words}"] = whole.flagged

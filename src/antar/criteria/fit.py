@@ -26,7 +26,7 @@ Metrics = Mapping[str, Mapping[str, Any]]
 def is_study_dictionary(dictionary: str) -> bool:
     """True for the dictionaries that the criteria are about: no replica, no sham's, no baseline."""
     one = DictionaryId.parse(dictionary)
-    return not one.is_replica and ":" not in one.trained_on and not one.is_baseline
+    return not one.is_replica and not one.is_null
 
 
 def is_sham_dictionary(dictionary: str) -> bool:
@@ -63,6 +63,7 @@ def reconstruction(metrics: Metrics, cfg: CriteriaConfig) -> Criterion:
         "mean MSE": _mean(published_rows, "mse"),
         "mean FVU of PCA at the same k": _mean(pca_rows, "fvu_pca"),
         "mean FVU of a random dictionary at the same k": _mean(measured, "fvu_random"),
+        "mean FVU of raw neurons at the same k": _mean(measured, "fvu_neurons"),
         "mean FVU of the shams' delta dictionaries": sum(sham_fvu) / len(sham_fvu) if sham_fvu else None,
         "interval": "Clopper-Pearson over the dictionaries, as if they were drawn independently",
     }
@@ -108,6 +109,7 @@ def _reconstruction_row(name: str, metrics: Mapping[str, Any]) -> dict[str, Cell
         "fvu_train": finite(part_of(metrics, "train").get("fvu")),
         "fvu_pca": finite(honest.get("fvu_pca")),
         "fvu_random": finite(honest.get("fvu_random")),
+        "fvu_neurons": finite(honest.get("fvu_neurons")),
         "mse": finite(control.get("mse")),
         "mse_of_mean": finite(control.get("variance")),  # predicting the mean leaves exactly the variance
         "missing": missing_note(honest, ["fvu"]) or missing_note(control, ["mse"]),

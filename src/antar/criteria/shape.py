@@ -83,12 +83,14 @@ def coherence(
     text_scores: Scores | None = None,
     text_chance: Scores | None = None,
     text_space: str = "TF-IDF",
+    untrained: Scores | None = None,
 ) -> Criterion:
     """Criterion 5. value: mean over live features of the probability that two of its top texts are nearer to each
     other than one of them is to a random text of the same language, in the space where that is lower.
 
     scores, chance:           by the activations; `chance` has random texts as the top ones, and may be empty
     text_scores, text_chance: the same by a representation of the texts that is called `text_space`
+    untrained:                by the activations of a model of random weights, of dictionaries trained on those
     In both spaces it must reach the threshold and lie above the upper end of its null's interval. With one space
     there is no verdict.
     """
@@ -101,6 +103,11 @@ def coherence(
         **acts.beside(cfg.coherence),
         **texts.beside(cfg.coherence),
     }
+    if len(knows_nothing := _pooled(untrained or {})):
+        beside |= {
+            "mean on a model of random weights": float(knows_nothing.mean()),
+            "features on a model of random weights": len(knows_nothing),
+        }
     weaker = min((one for one in (acts, texts) if one.measured), key=lambda one: one.mean, default=None)
     verdict, sentence = _judged(weaker, acts, texts, cfg, text_space)
     return Criterion.model_validate(

@@ -8,8 +8,9 @@ from typing import Any
 
 import polars as pl
 
-from antar.core.sites import DictionaryId
+from antar.core.sites import UNTRAINED, DictionaryId
 from antar.criteria.agreement import Agreement, human_agreement
+from antar.criteria.baselines import culture_counts, culture_sentence
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
@@ -82,11 +83,16 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
             _own(findings.text_coherence),
             _own(findings.text_coherence_null),
             findings.text_space,
+            _untrained(findings.coherence),
         ),
         human_agreement(findings.agreement, cfg),
         stability(_of_own(findings.stability), _of_own(findings.stability_null), findings.contrasts, cfg),
     ]
-    return CriteriaReport(study=findings.study, headline=headline(findings, criteria), criteria=criteria)
+    lines = headline(findings, criteria)
+    culture = culture_sentence(culture_counts(findings.contrasts, live_counts(findings.features), cfg), cfg)
+    return CriteriaReport(
+        study=findings.study, headline=[*lines[:-1], *filter(None, [culture]), *lines[-1:]], criteria=criteria
+    )
 
 
 def live_counts(features: pl.DataFrame) -> dict[str, int]:
@@ -102,6 +108,10 @@ def _own(scores: Scores) -> Scores:
 def _of_own(cosines: Cosines) -> Cosines:
     """Of replicas of the study's own dictionaries."""
     return {name: values for name, values in cosines.items() if is_study_dictionary(str(DictionaryId.parse(name).of))}
+
+
+def _untrained(scores: Scores) -> Scores:
+    return {name: values for name, values in scores.items() if DictionaryId.parse(name).trained_on == UNTRAINED}
 
 
 def _labelled(labels: pl.DataFrame | None) -> int:

@@ -1,9 +1,10 @@
-"""The two dictionaries that a trained one has to beat, in the form of TopK, so that everything takes them alike.
+"""The dictionaries that a trained one has to beat, in the form of TopK, so that everything takes them alike.
 
 PCA is 2k latents, + and − each of the k leading components of the training rows: of each pair exactly one is
 positive, so TopK with k keeps all k projections and the reconstruction is that of PCA. Its basis is one for all
 texts, a dictionary chooses one for each. Random is unit directions with the one scalar gain that suits the training
-rows best; the gain g is folded into the encoder, z = TopK(ReLU(g W (x − x̄))).
+rows best; the gain g is folded into the encoder, z = TopK(ReLU(g W (x − x̄))). Neurons is the space as it comes: 2d
+latents, + and − of each centred coordinate, so that a text keeps the k coordinates farthest from their means.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ def pca_dictionary(found: Spectrum, k: int) -> TopK:
     rows_nd = unit_rows_(torch.cat([components_kd, -components_kd]))
     bias_d = torch.from_numpy(found.mean_d.astype(np.float32))
     return TopK(Weights(rows_nd.clone(), torch.zeros(2 * k), rows_nd, bias_d), k, "pca")
+
+
+def neuron_dictionary(mean_d: np.ndarray, k: int) -> TopK:
+    """`mean_d` is the mean of the training rows. k is at most d, as of each pair only one is positive."""
+    d, k = len(mean_d), min(k, len(mean_d))
+    identity_dd = torch.eye(d)
+    rows_nd = torch.cat([identity_dd, -identity_dd])
+    bias_d = torch.from_numpy(mean_d.astype(np.float32))
+    return TopK(Weights(rows_nd.clone(), torch.zeros(2 * d), rows_nd, bias_d), k, "neurons")
 
 
 def random_dictionary(

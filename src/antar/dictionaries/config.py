@@ -19,7 +19,8 @@ from antar.core.errors import UserError
 
 PresetName = Literal["antar", "published"]
 Side = Literal["base", "chat", "delta", "joint"]
-Kind = Literal["topk", "batchtopk", "crosscoder", "pca", "random"]
+Baseline = Literal["pca", "random", "neurons"]
+Kind = Literal["topk", "batchtopk", "crosscoder", "pca", "random", "neurons"]
 
 # What a preset sets otherwise than the fields' own defaults, which are those of `antar`.
 PRESETS: Mapping[str, Mapping[str, Any]] = {
@@ -46,9 +47,13 @@ class DictionaryConfig(Config):
     sides: list[Side] = Field(["base", "chat", "delta"], min_length=1)
     """What dictionaries are trained on, at each layer: one side's activations, or both sides' rows (`joint`)."""
     kinds: list[Kind] = Field(["topk"], min_length=1)
-    """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca` and
-    `random`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat, two decoders)
-    is always of both, one a layer."""
+    """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca`,
+    `random` and `neurons`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat,
+    two decoders) is always of both, one a layer."""
+    baselines: list[Baseline] = Field(["pca", "random", "neurons"])
+    """Nulls that need no training, on the sides base and delta where `sides` has them: principal components, random
+    directions, and raw neurons (the coordinates of the activations), with the same k. [] makes none; one that `kinds`
+    names is on every side."""
     n_latents: int = Field(8192, ge=1)
     """Width of the dictionary."""
     k: int = Field(256, ge=1)
@@ -168,7 +173,7 @@ class DictionaryConfig(Config):
                 "stacked: always needs fp32 moments and path auto or torch, found "
                 f"moments {self.moments} and path {self.path}; change those, or use stacked: auto"
             )
-        for name in ("sides", "kinds"):
+        for name in ("sides", "kinds", "baselines"):
             given: list[str] = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name}: expected each once, found {', '.join(given)}")
@@ -178,7 +183,7 @@ class DictionaryConfig(Config):
 
     def training_fields(self) -> dict[str, Any]:
         """The fields that one dictionary's training depends on, for its fingerprint."""
-        without = {"preset", "sides", "kinds", "train_on", "validate_on", "seeds", "folds", "stacked"}
+        without = {"preset", "sides", "kinds", "baselines", "train_on", "validate_on", "seeds", "folds", "stacked"}
         return self.model_dump(exclude=without)
 
 

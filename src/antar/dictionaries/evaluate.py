@@ -2,8 +2,8 @@
 
 MSE is on the raw scale, as published. FVU = Σ‖x − x̂‖² / Σ‖x − x̄‖² with x̄ of the evaluated part, so that a part
 with another mean than the training texts is not flattered. Beside it stand PCA with as many components as a text has
-latents, and random unit directions with the same TopK (baselines.py), both fitted on `train`. A crosscoder's MSE and
-FVU are of both sides together, and of each under `sides`.
+latents, random unit directions and raw neurons with the same TopK (baselines.py), all fitted on `train`. A
+crosscoder's MSE and FVU are of both sides together, and of each under `sides`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from antar.core.errors import UserError
-from antar.dictionaries.baselines import pca_dictionary, random_dictionary
+from antar.dictionaries.baselines import neuron_dictionary, pca_dictionary, random_dictionary
 from antar.dictionaries.crosscoder import SIDES, Crosscoder
 from antar.dictionaries.geometry import NO_VARIANCE, spectrum
 from antar.dictionaries.kinds import Dictionary
@@ -32,15 +32,21 @@ class Baselines:
 
     pca: TopK
     random: TopK
+    neurons: TopK
 
 
 def evaluate(
-    dictionary: Dictionary, acts_nd: np.ndarray, parts: Mapping[str, np.ndarray], *, seed: int = 0
+    dictionary: Dictionary,
+    acts_nd: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    *,
+    seed: int = 0,
+    beside_baselines: bool = True,
 ) -> dict[str, Any]:
     """Metrics of `dictionary` on each part (name → rows of the raw `acts_nd`), as JSON.
 
-    Baselines need a part called `train`; without one, or where it is empty, they are null. A number that is not
-    defined is null and its `…_reason` says why.
+    Baselines need a part called `train`; without one, or where it is empty, they are null, and without
+    `beside_baselines` (for what is one itself). A number that is not defined is null and its `…_reason` says why.
     """
     indexed = {name: np.flatnonzero(rows) if rows.dtype == np.bool_ else rows for name, rows in parts.items()}
     for name, rows in indexed.items():
@@ -49,7 +55,8 @@ def evaluate(
                 f"part {name!r}: expected rows of {len(acts_nd)} activations, found row {int(rows.max())}"
             )
     train = indexed.get("train", np.arange(0))
-    baselines = _baselines(dictionary, acts_nd, train, seed) if len(train) else None
+    wanted = beside_baselines and len(train) > 0
+    baselines = _baselines(dictionary, acts_nd, train, seed) if wanted else None
     return {
         "kind": dictionary.kind,
         "d_model": dictionary.d_model,
@@ -75,6 +82,7 @@ def _part(
         if baselines:
             sums.pca += _squares(x_bd, baselines.pca)
             sums.random += _squares(x_bd, baselines.random)
+            sums.neurons += _squares(x_bd, baselines.neurons)
     return sums.report(len(rows), acts_nd.shape[1], dictionary, baselines is not None)
 
 
@@ -82,7 +90,8 @@ class _Sums:
     """Sums over the texts of a part, in fp64."""
 
     def __init__(self, n_latents: int, sides: Mapping[str, slice]) -> None:
-        self.error = self.variance = self.square = self.pca = self.random = 0.0
+        self.error = self.variance = self.square = 0.0
+        self.pca = self.random = self.neurons = 0.0
         self.sides = sides
         self.of_side = {side: np.zeros(3) for side in sides}  # error, variance, square
         self.cosine = self.centred_cosine = 0.0
@@ -112,6 +121,7 @@ class _Sums:
             "fvu_reason": None if varies else "the part has no variance",
             "fvu_pca": self.pca / self.variance if varies and with_baselines else None,
             "fvu_random": self.random / self.variance if varies and with_baselines else None,
+            "fvu_neurons": self.neurons / self.variance if varies and with_baselines else None,
             "variance": self.variance / (rows * d_model),
             "l0": l0,
             "n_latents_over_l0": dictionary.n_latents / l0 if l0 else None,
@@ -160,4 +170,4 @@ def _squares(x_bd: np.ndarray, dictionary: TopK) -> float:
 def _baselines(dictionary: Dictionary, acts_nd: np.ndarray, train: np.ndarray, seed: int) -> Baselines:
     found = spectrum(acts_nd, train)
     random = random_dictionary(acts_nd, train, found.mean_d, dictionary.n_latents, dictionary.k, seed)
-    return Baselines(pca_dictionary(found, dictionary.k), random)
+    return Baselines(pca_dictionary(found, dictionary.k), random, neuron_dictionary(found.mean_d, dictionary.k))

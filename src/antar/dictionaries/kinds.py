@@ -7,6 +7,7 @@
 | crosscoder | as batchtopk | rows (base, chat), with a decoder for each side |
 | pca | ± the k principal components, as 2k latents | fitted, not trained |
 | random | as topk, on random directions | one gain is fitted |
+| neurons | the k coordinates farthest from their means, as ± pairs | nothing but the means |
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ CHUNK_BYTES = 64 * 2**20
 class TopK:
     """A dictionary with at most k latents a text. `weights` are float32 on the raw scale; decoder rows are unit.
 
-    kind: `topk`, or `pca` or `random` for the two baselines that have this form (baselines.py)
+    kind: `topk`, or `pca`, `random` or `neurons` for the baselines, which have this form (baselines.py)
     """
 
     weights: Weights

@@ -10,7 +10,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from antar.dictionaries.baselines import pca_dictionary, random_dictionary
+from antar.dictionaries.baselines import neuron_dictionary, pca_dictionary, random_dictionary
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.data import Scaling
 from antar.dictionaries.geometry import spectrum
@@ -85,11 +85,14 @@ class Split:
         return self._untrained(learner.fold(weights, Scaling(self.scaling.centre_d, 1.0), self.cfg.k, 0.0), 0.0)
 
     def baseline(self, kind: str) -> TrainedDictionary:
-        """PCA or random directions, fitted to the training rows."""
+        """PCA, random directions or raw neurons, fitted to the training rows."""
+        mean_d = self.train_nd.mean(axis=0, dtype=np.float64)
         if kind == "pca":
             dictionary = pca_dictionary(spectrum(self.train_nd), self.cfg.k)
+        elif kind == "neurons":
+            dictionary = neuron_dictionary(mean_d, self.cfg.k)
         else:
-            rows, mean_d = np.arange(len(self.train_nd)), self.train_nd.mean(axis=0, dtype=np.float64)
+            rows = np.arange(len(self.train_nd))
             dictionary = random_dictionary(self.train_nd, rows, mean_d, self.cfg.n_latents, self.cfg.k, self.seed)
         fired_n = dictionary.encode(self.train_nd).firing_counts() > 0
         return self._untrained(dictionary, float(fired_n.mean()))

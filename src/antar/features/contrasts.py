@@ -11,8 +11,8 @@ A dictionary that was trained on differences has no base and chat codes to compa
 defined on it; asking for one says what to ask for instead. Effects are estimated on one half of the documents
 (`estimate`); the other half (`select`) gives its own effect, p and q, for choosing features without the winner's
 curse. Every row has its null beside it: `shuffled` (labels or sides exchanged by document), `same_checkpoint`
-(base against itself), `sham:<name>` (a checkpoint trained on with nothing to learn), and `pca` and `random`, the
-real contrast on a baseline's codes.
+(base against itself), `sham:<name>` (a checkpoint trained on with nothing to learn), `random_weights` (a model that
+was never trained), and `pca`, `random` and `neurons`, the real contrast on a baseline's codes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import polars as pl
 
 from antar.core.errors import UserError
 from antar.core.progress import progress
-from antar.core.sites import DictionaryId
+from antar.core.sites import UNTRAINED, DictionaryId
 from antar.core.sparse import SparseCodes
 from antar.features.comparisons import POOLED, Comparison, measure
 from antar.features.config import ContrastConfig
@@ -175,6 +175,8 @@ def _jobs(
     for dictionary, its in sides.items():
         if contrast not in defined_contrasts(dictionary, its):
             continue
+        if contrast == "facet" and dictionary.is_baseline:
+            continue  # every value of every facet on every baseline: dear, and no finding is judged by it
         if contrast not in PAIRED:
             yield from ((dictionary, side, side, null_of(dictionary, side)) for side in sorted(its))
             continue
@@ -185,9 +187,12 @@ def _jobs(
 
 
 def null_of(dictionary: DictionaryId, side: str) -> str:
-    """`pca` or `random` on a baseline; `sham:<name>` when the dictionary or the side belongs to a sham; else ""."""
+    """A baseline's kind; `random_weights` on a model that was never trained; `sham:<name>` when the dictionary or the
+    side belongs to a sham; else ""."""
     if dictionary.is_baseline:
         return str(dictionary.kind)
+    if dictionary.trained_on == UNTRAINED:
+        return "random_weights"
     for name in (side, dictionary.trained_on):
         if name.startswith(("sham:", "delta:")):
             return "sham:" + name.split(":", 1)[1]

@@ -38,9 +38,9 @@ Make = Callable[[CaseMaker, Mapping[str, int]], list[list[dict[str, Any]]]]
 
 
 def is_finding(dictionary: str) -> bool:
-    """Replicas, shams and random or PCA dictionaries are nulls: their features are not labelled."""
+    """Replicas, shams, baselines and random weights are nulls: their features are not labelled."""
     parsed = DictionaryId.parse(dictionary)
-    return not (parsed.is_replica or ":" in parsed.trained_on or parsed.is_baseline)
+    return not (parsed.is_replica or parsed.is_null)
 
 
 @dataclass

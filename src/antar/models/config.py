@@ -24,6 +24,8 @@ class ModelConfig(Config):
     """Name of a GGUF file in `path`, for checkpoints that exist in that form only; null reads safetensors."""
     name: str | None = None
     """What people call this checkpoint; null is its path."""
+    random_weights: int | None = Field(default=None, ge=0)
+    """Draw the architecture's weights afresh with this seed and read none; null reads the checkpoint's."""
 
     @property
     def display(self) -> str:

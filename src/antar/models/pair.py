@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from antar.core.errors import UserError
+from antar.core.seeds import derive_seed
 from antar.models.config import ModelConfig
 from antar.models.hub import resolve_commit
 
@@ -132,6 +133,8 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, he
     it is part of (its decoder is then `.base_model`). Raises UserError where the checkpoint has no output head."""
     from transformers import AutoModel, AutoModelForCausalLM
 
+    if cfg.random_weights is not None:
+        return _fresh_model(cfg, cfg.random_weights).to(device, dtype).eval().requires_grad_(False)
     source, options = _source(cfg)
     if cfg.gguf_file is None:
         options["use_safetensors"] = True
@@ -150,6 +153,23 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, he
             "checkpoint that was saved whole"
         )
     return model.to(device).eval().requires_grad_(False)
+
+
+def _fresh_model(cfg: ModelConfig, seed: int) -> Any:
+    """The checkpoint's architecture with the weights that its own initialisation draws: a model that knows nothing.
+
+    They are drawn in float32 on the CPU whatever the study's precision and device, so that one seed is one model.
+    """
+    from transformers import AutoConfig, AutoModel
+
+    source, options = _source(cfg)
+    try:
+        with quiet(cfg), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(seed, "random weights"))
+            config = AutoConfig.from_pretrained(source, **options)
+            return AutoModel.from_config(config, dtype=torch.float32, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise _unreadable(cfg, "a config.json that transformers knows", error) from error
 
 
 def pick_device(name: str) -> torch.device:
@@ -226,7 +246,7 @@ def check_pair(models: Mapping[str, ModelConfig], layers: Sequence[int]) -> Pair
 
 
 def _check_weights(cfg: ModelConfig) -> None:
-    if not is_folder(cfg):
+    if not is_folder(cfg) or cfg.random_weights is not None:
         return
     folder, wanted = Path(cfg.path).expanduser(), cfg.gguf_file or "*.safetensors"
     if not any(folder.glob(wanted)):

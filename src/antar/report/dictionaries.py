@@ -33,7 +33,7 @@ def dictionaries_section(run: Run) -> Section:
             + (f"; {plural(replicas, 'replica')} with another seed or fold serve stability only" if replicas else "")
             + ". MSE is in raw activation units, as published, and falls with the size of the activations; the "
             "fraction of variance unexplained (FVU) does not. The nulls of FVU are PCA with as many components "
-            "as a text has latents, and random directions with the same k."
+            "as a text has latents, and random directions and raw neurons with the same k."
         ),
         _quality(metrics, own),
         _published(metrics, own, run),
@@ -52,11 +52,21 @@ def _part(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId, 
 
 
 def _quality(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[DictionaryId]) -> Table:
-    columns = ("dictionary", "MSE", "FVU", "FVU of PCA", "FVU of random", "FVU on controls", "L0", "live")
+    columns = (
+        "dictionary",
+        "MSE",
+        "FVU",
+        "FVU of PCA",
+        "FVU of random",
+        "FVU of neurons",
+        "FVU on controls",
+        "L0",
+        "live",
+    )
     rows: list[Row] = []
     for one in own:
         part, control = _part(metrics, one, "heldout_cultural"), _part(metrics, one, "heldout_control")
-        cells = [number(part.get(name)) for name in ("mse", "fvu", "fvu_pca", "fvu_random")]
+        cells = [number(part.get(name)) for name in ("mse", "fvu", "fvu_pca", "fvu_random", "fvu_neurons")]
         cells += [number(control.get("fvu")), number(part.get("l0")), _live(metrics, one)]
         rows.append(Row(str(one), cells, null=_is_null(one)))
     return Table(
@@ -98,7 +108,7 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
 
 
 def _is_null(one: DictionaryId) -> bool:
-    return ":" in one.trained_on or one.is_baseline
+    return one.is_null
 
 
 def _crosscoders(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[DictionaryId]) -> list[Table]:
@@ -156,7 +166,7 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
             null = _is_null(one)
             colour = COLOURS["sham"] if null else COLOURS.get(side, COLOURS["ink"])
             label = f"layer {one.layer}" + (f", {one.kind}" if one.kind else "")
-            label += f", sham {one.trained_on.split(':')[1]}" if null else ""
+            label += f", sham {one.trained_on.split(':')[1]}" if ":" in one.trained_on else ""
             axes.plot(frame["epoch"].to_list(), frame["val_fvu"].to_list(), color=colour,
                       linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
                       label=label)  # fmt: skip

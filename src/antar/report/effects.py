@@ -43,7 +43,8 @@ def null_name(null: str) -> str:
     if null.startswith("sham:"):
         return f"sham {null.split(':', 1)[1]}"
     names = {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint",
-             "pca": "PCA directions", "random": "random directions"}  # fmt: skip
+             "pca": "PCA directions", "random": "random directions", "neurons": "raw neurons",
+             "random_weights": "a model of random weights"}  # fmt: skip
     return names.get(null, null)
 
 

@@ -68,6 +68,8 @@ def _models(run: Run) -> str:
             f"The two checkpoints are {names['base']} and {names['chat']}, an organism of kind "
             f"{said(pick(organism, 'kind'))} that antar made itself (seed {said(pick(organism, 'seed'))})."
         )
+    if pick(run.study, "models", "random_weights"):
+        text += f" A third has {names['base']}'s architecture and random weights: it knows nothing."
     shams = list(pick(organism, "shams") or pick(run.study, "models", "shams") or [])
     if not shams:
         return text + " There is no sham: no checkpoint that was trained on with nothing to learn."
@@ -128,6 +130,7 @@ _KINDS = {
     "crosscoder": "a crosscoder of base and chat",
     "pca": "PCA in the form of a dictionary",
     "random": "random directions in the form of a dictionary",
+    "neurons": "raw neurons in the form of a dictionary",
 }
 
 

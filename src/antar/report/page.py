@@ -20,6 +20,7 @@ from markupsafe import Markup
 from antar import __version__
 from antar.core.atomic import write_text
 from antar.report import text as words
+from antar.report.baselines import baselines_section
 from antar.report.blocks import Badge, Section, Value
 from antar.report.changed import changed_section
 from antar.report.confounds import confounds_section
@@ -44,6 +45,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     effects_section,
     confounds_section,
     crosscheck_section,
+    baselines_section,
     changed_section,
     corpus_section,
     method_section,

@@ -12,7 +12,7 @@ import polars as pl
 from antar.core.atomic import write_json
 from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
-from antar.core.sites import BASELINE_KINDS, DictionaryId, Site
+from antar.core.sites import BASELINE_KINDS, UNTRAINED, DictionaryId, Site
 from antar.core.sparse import SparseCodes
 from antar.dictionaries.config import DictionaryConfig
 from antar.engines import Engine
@@ -84,7 +84,15 @@ class Context:
     # -- what the study makes -----------------------------------------------------------------------------------
 
     def models(self) -> dict[str, ModelConfig]:
-        """Side → checkpoint, for every side whose activations are stored: base, chat and the shams."""
+        """Side → checkpoint, for every side whose activations are stored: base, chat, the shams, random weights."""
+        found = self._trained_models()
+        weights = self.study.models.random_weights
+        if weights is not None:
+            about = {"random_weights": weights.seed, "name": f"{found['base'].display}, random weights"}
+            found[UNTRAINED] = found["base"].model_copy(update=about)
+        return found
+
+    def _trained_models(self) -> dict[str, ModelConfig]:
         models = self.study.models
         if models.organism is not None:
             folder = self.folder / "organism"
@@ -120,29 +128,35 @@ class Context:
         return [Site(side, layer) for side in self.models() for layer in self.layers()]
 
     def dictionary_ids(self) -> list[DictionaryId]:
-        """Each kind on each side and layer, those on each sham's delta, then the replicas for stability.
+        """Each kind on each side and layer, the baselines on base and delta, those on each sham's delta and on the
+        model of random weights, then the replicas for stability.
 
-        A crosscoder is of both sides, so there is one a layer. Baselines are nulls: they have no shams, no replicas.
+        A crosscoder is of both sides, so there is one a layer. Nulls have no shams and no replicas of their own.
         """
         cfg = self.study.dictionaries
         kinds = [None if kind == "topk" else kind for kind in cfg.kinds if kind != "crosscoder"]
         trained = [kind for kind in kinds if kind not in BASELINE_KINDS]
         own = [DictionaryId(side, layer, kind) for side in cfg.sides for layer in self.layers() for kind in kinds]
+        bare = [kind for kind in cfg.baselines if kind not in kinds]
+        sides = [side for side in cfg.sides if side in ("base", "delta")]
+        own += [DictionaryId(side, layer, kind) for side in sides for layer in self.layers() for kind in bare]
         if "crosscoder" in cfg.kinds:
             own += [DictionaryId("joint", layer, "crosscoder") for layer in self.layers()]
-        deltas = [f"delta:{name}" for name in self.study.sham_names] if "delta" in cfg.sides else []
-        null = [DictionaryId(side, layer, kind) for side in deltas for layer in self.layers() for kind in trained]
+        nulls = [f"delta:{name}" for name in self.study.sham_names] if "delta" in cfg.sides else []
+        nulls += [UNTRAINED] if self.study.models.random_weights is not None else []
+        null = [DictionaryId(side, layer, kind) for side in nulls for layer in self.layers() for kind in trained]
         return own + null + replicas([one for one in own if not one.is_baseline], cfg)
 
     def code_sets(self) -> list[tuple[DictionaryId, str]]:
         """(dictionary, side) for which codes are stored: each dictionary on its own side, and those trained on
         base, or on both sides' rows, on every checkpoint, because a shift needs one dictionary on both sides."""
         sets: list[tuple[DictionaryId, str]] = []
+        trained = [side for side in self.models() if side != UNTRAINED]
         for dictionary in self.dictionary_ids():
             if dictionary.is_replica:
                 continue
             if dictionary.trained_on == "base" or dictionary.is_joint_rows:
-                sets += [(dictionary, side) for side in self.models() if not (dictionary.is_baseline and ":" in side)]
+                sets += [(dictionary, side) for side in trained if not (dictionary.is_baseline and ":" in side)]
             else:
                 sets.append((dictionary, dictionary.trained_on))
         return sets

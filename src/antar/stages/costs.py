@@ -48,7 +48,8 @@ def estimate_costs(context: Context) -> list[Cost]:
             f"{n_texts:,} texts × {study.extract.max_tokens} tokens × {len(context.models())} checkpoints",
         ),
         _chat_template(context),
-        Cost("dictionaries", f"{len(ids)}", _replicas(context)),
+        Cost("dictionaries", f"{len(ids)}", _made_of(context)),
+        Cost("nulls", *_nulls(context)),
     ]
     if width is not None:
         activation_bytes = sites * n_texts * width * 4
@@ -71,18 +72,42 @@ def _chat_template(context: Context) -> Cost:
     return Cost("chat template", "on", "each text as the one user message; the template's tokens come on top")
 
 
-def _replicas(context: Context) -> str:
-    said = context.replicas_as_said
-    told = f": {said.wanted} each, as --folds and --seeds said" if said else ""
-    return f"{sum(one.is_replica for one in context.dictionary_ids())} of them replicas for stability{told}"
+def _made_of(context: Context) -> str:
+    """What the dictionaries are that are not the study's own."""
+    said, ids = context.replicas_as_said, context.dictionary_ids()
+    told = f" ({said.wanted} each, as --folds and --seeds said)" if said else ""
+    return (
+        f"{sum(one.is_replica for one in ids)} of them replicas for stability{told}, "
+        f"{sum(one.is_null for one in ids)} nulls, of which {sum(one.is_baseline for one in ids)} need no training"
+    )
+
+
+def _nulls(context: Context) -> tuple[str, str]:
+    """How many nulls the study has, and which; then those that cost more and are off."""
+    study = context.study
+    words = {"same_checkpoint": "same checkpoint", "shuffled": "shuffled groups"}
+    kinds = [one.kind for one in context.dictionary_ids() if one.is_baseline]
+    on: list[str] = [words.get(name, name) for name in study.contrasts.nulls] + [
+        kind for kind in dict.fromkeys(kinds) if kind
+    ]
+    dear = {
+        "another seed": study.dictionaries.seeds > 0,
+        "shams": bool(study.sham_names),
+        "random weights": study.models.random_weights is not None,
+    }
+    on += [name for name, is_on in dear.items() if is_on]
+    off = [name for name, is_on in dear.items() if not is_on]
+    return f"{len(on)}", ", ".join(on) + (f"; off: {', '.join(off)}" if off else "")
 
 
 def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
-    """Latents that fire on a text; PCA has no more than there are columns."""
-    return min(cfg.k, _columns(one, width)) if one.kind == "pca" and width is not None else cfg.k
+    """Latents that fire on a text; PCA and neurons have no more than there are columns."""
+    return min(cfg.k, _columns(one, width)) if one.kind in ("pca", "neurons") and width is not None else cfg.k
 
 
 def _latents(one: DictionaryId, cfg: DictionaryConfig, width: int) -> int:
+    if one.kind == "neurons":
+        return 2 * _columns(one, width)
     return 2 * _k(one, cfg, width) if one.kind == "pca" else cfg.n_latents
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from antar.core.errors import UserError
 from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
 from antar.core.progress import say
-from antar.core.sites import DictionaryId
+from antar.core.sites import UNTRAINED, DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
 from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
 from antar.models import export_npz
@@ -128,6 +128,8 @@ def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
 
 def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
     """Name and revision of a side's checkpoint, as the study file has them."""
+    if side == UNTRAINED:
+        return _checkpoint(models, "base") | {"random_weights": models["random_weights"]["seed"]}
     if models.get("organism"):
         return {"path": f"antar-organism-{models['organism']['kind']}/{side.replace(':', '-')}", "revision": None}
     name = side.removeprefix("sham:")

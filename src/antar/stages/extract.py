@@ -12,7 +12,7 @@ from antar.core.progress import progress, say
 from antar.core.sites import Site
 from antar.engines import ShardTask
 from antar.models import SideTask, TokenTask, check_pair, check_template, n_shards
-from antar.models.config import ExtractConfig
+from antar.models.config import ExtractConfig, ModelConfig
 from antar.stages.artifact import Artifact, ensure_shards
 from antar.stages.context import Context, config_slice
 
@@ -112,8 +112,14 @@ def _site(context: Context, site: Site) -> Artifact:
 
 
 def model_identity(context: Context, side: str) -> str:
-    """What a side's weights are: the checksum of its folder, or the hub's name and pinned revision."""
+    """What a side's weights are: the checksum of its folder, or the hub's name and pinned revision; where they are
+    drawn afresh, that and the seed."""
     model = context.models()[side]
+    read = _checkpoint_identity(context, side, model)
+    return read if model.random_weights is None else f"{read} random weights {model.random_weights}"
+
+
+def _checkpoint_identity(context: Context, side: str, model: ModelConfig) -> str:
     folder = Path(model.path)
     if side.startswith("sham:") and side.removeprefix("sham:") in context.study.models.made_shams:
         return context.manifest(f"shams/{folder.name}").content

@@ -39,10 +39,8 @@ class Lazily(Mapping[str, Value]):
 
 
 def labelled_dictionaries(context: Context) -> list[DictionaryId]:
-    """The study's own dictionaries: features of a sham or a baseline are a null, and nobody reads their labels."""
-    shams = {f"delta:{name}" for name in context.study.sham_names}
-    null = {one for one in context.dictionary_ids() if one.is_replica or one.is_baseline or one.trained_on in shams}
-    return [one for one in context.dictionary_ids() if one not in null]
+    """The study's own dictionaries: features of a null are no findings, and nobody reads their labels."""
+    return [one for one in context.dictionary_ids() if not (one.is_replica or one.is_null)]
 
 
 def artifacts(context: Context) -> list[Artifact]:

@@ -15,7 +15,7 @@ from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
-from antar.core.sites import DictionaryId, Site
+from antar.core.sites import UNTRAINED, DictionaryId, Site
 from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
@@ -31,6 +31,7 @@ from antar.models import read_site
 from antar.people.agreement import agreement_of_sheet
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.beyond import baselines_table
 from antar.stages.context import Context, config_slice
 from antar.stages.counterparts import measure_counterparts
 from antar.stages.crosscheck import write_crosscheck
@@ -47,6 +48,7 @@ _OTHER_CODE = (
         "stages/crosscheck.py",
         "corpora/match.py",
         "stages/counterparts.py",
+        "stages/beyond.py",
         "stages/text_space.py",
         "interpret/words.py",
     ),
@@ -121,13 +123,15 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     }
     say("  contrasts")
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
-    files = [folder / "features" / name for name in ("contrasts.parquet", "energy.parquet", "magnitudes.json")]
+    names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
+    files = [folder / "features" / name for name in names]
     write_parquet(files[0], contrasts)
     files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
     energy = energies(context, texts)
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
+    write_parquet(files[3], baselines_table(context, texts, contrasts))
     matches, shares = measure_counterparts(context, texts, live)
     files += [folder / "features" / name for name in ("matches.parquet", "matches.json")]
     write_parquet(files[-2], matches)
@@ -217,6 +221,7 @@ class _Shapes:
         ids = labelled_dictionaries(context)
         vectors_nd = text_vectors(context, texts)
         by_text = None if vectors_nd is None else Space(vectors_nd, language, document)
+        ids += [one for one in live if one.trained_on == UNTRAINED]
         with progress("coherence and stability", len(ids), "dictionaries") as bar:
             for one in ids:
                 acts_nd = read_site(context.folder, one.site)

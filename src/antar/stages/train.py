@@ -38,7 +38,7 @@ SCALING_FILE = "latent_scaling.parquet"
 
 # Which dictionaries there are does not change any one dictionary. Where it is trained changes the rounding, as far as
 # the precision that `compute` names or `auto` comes to there; a run that moves to another machine is not made anew.
-_NO_EFFECT = ("sides", "kinds", "seeds", "folds", "device", "stacked")
+_NO_EFFECT = ("sides", "kinds", "baselines", "seeds", "folds", "device", "stacked")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -108,7 +108,7 @@ def _jobs(
     """What each dictionary trains on. Those that read the same rows share their array."""
     study = context.study
     acts = {(one.site, one.is_joint_rows): read_rows_of(context, one) for one in dictionaries}
-    floors = {site: _jitter(context, site) for site, _ in acts}
+    floors = {site: jitter(context, site) for site, _ in acts}
     jobs: dict[DictionaryId, StackedJob] = {}
     for one in dictionaries:
         train, val = training_rows(texts, study.dictionaries, one.fold, study.seed)
@@ -149,7 +149,7 @@ def _write(
         parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
-    metrics = evaluate(trained.dictionary, job.acts_nd, parts)
+    metrics = evaluate(trained.dictionary, job.acts_nd, parts, beside_baselines=not dictionary.is_baseline)
     names = ["cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json"]
     if dictionary.kind == "crosscoder" and not dictionary.is_replica:
         metrics["latent_scaling"] = _scale_latents(trained.dictionary, job.acts_nd[job.train_rows], artifact, context)
@@ -185,7 +185,7 @@ def both_sides(rows: np.ndarray, n_texts: int) -> np.ndarray:
     return np.concatenate([rows, rows + n_texts])
 
 
-def _jitter(context: Context, site: Site) -> float:
+def jitter(context: Context, site: Site) -> float:
     """The size under which a difference of two sides is rounding, in activation units; 0 for stored sides."""
     if site.difference is None:
         return 0.0
