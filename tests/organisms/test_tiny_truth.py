@@ -16,13 +16,14 @@ from antar.organisms.truth import (
     SideFindings,
     concept_energy,
     concept_evidence,
-    energy_threshold,
+    energy_thresholds,
     flag_concepts,
     relative_energy,
     score_truth,
 )
 
 RULE = TruthRule()
+PLAIN = TruthRule(outliers=0)  # with eight concepts whose drifts have nothing in common, the largest is no outlier
 CONCEPTS = [f"c{i:02d}" for i in range(8)]
 LISTED = ["c01", "c05"]
 GOOD = Evidence("delta.layer01/3", purity=0.9, d=1.4, q=0.001)
@@ -126,19 +127,33 @@ def findings(strength: float, seed: int, evidence: bool = True) -> SideFindings:
 
 def test_planted_energies_are_found_and_shams_are_not():
     chat, sham_a, sham_b = findings(1.0, 1), findings(0.0, 2), findings(0.0, 3)
-    report = score_truth(LISTED, chat, sham_a, sham_b, findings(0.0, 2), RULE)
+    report = score_truth(LISTED, chat, sham_a, sham_b, findings(0.0, 2), PLAIN)
     assert report["flagged"] == LISTED
     assert (report["precision"], report["recall"], report["flagged_on_null"]) == (1.0, 1.0, 0)
     # Features alone flag everything, sham included: the reason for the energy gate.
     assert report["no_energy_gate"]["precision"] == len(LISTED) / len(CONCEPTS)
     assert report["no_energy_gate"]["flagged_on_null"] == len(CONCEPTS)
     assert report["no_dictionary"]["recall"] == 1.0
-    assert report["thresholds"]["energy"] == pytest.approx(1.25 * max(sham_a.energies.values()))
+    largest = 1.25 * max(sham_a.energies.values())
+    assert report["thresholds"]["energy"] == pytest.approx(largest)
+    assert report["thresholds"]["energy_of"] == pytest.approx(dict.fromkeys(CONCEPTS, largest))
+
+
+def test_a_concept_that_drifts_by_itself_hides_no_other_and_must_beat_its_own_drift():
+    sham = {"majuli": 0.11, "holi": 0.06, "diya": 0.05}
+    rule = RULE.model_copy(update={"outliers": 1})
+    assert energy_thresholds(sham, rule) == pytest.approx({"majuli": 0.1375, "holi": 0.075, "diya": 0.075})
+    assert energy_thresholds(sham, rule.model_copy(update={"outliers": 0})) == pytest.approx(
+        dict.fromkeys(sham, 0.1375)
+    )
+    chat = SideFindings({"majuli": 0.12, "holi": 0.08, "diya": 0.07}, {name: [GOOD] for name in sham})
+    assert flag_concepts(chat, SideFindings(sham), rule) == ["holi"]
+    assert energy_thresholds({"holi": 0.1}, rule) == pytest.approx({"holi": 0.125})  # alone, it is its own outlier
 
 
 def test_energy_without_a_feature_is_not_flagged():
     chat, sham = findings(1.0, 1, evidence=False), findings(0.0, 2)
-    report = score_truth(LISTED, chat, sham, None, None, RULE)
+    report = score_truth(LISTED, chat, sham, None, None, PLAIN)
     assert report["flagged"] == []
     assert report["precision"] is None
     assert report["recall"] == 0.0
@@ -170,7 +185,7 @@ def test_the_same_checkpoint_flags_nothing_even_against_a_silent_sham(jitter: fl
     delta = (jitter * rng.normal(size=(len(texts), 16))).astype(np.float32)
     same = SideFindings(relative_energy({1: delta}, base, texts), {name: [GOOD] for name in CONCEPTS})
     silent = SideFindings(dict.fromkeys(CONCEPTS, 0.0))
-    assert energy_threshold(silent.energies, RULE) == RULE.energy_floor
+    assert set(energy_thresholds(silent.energies, RULE).values()) == {RULE.energy_floor}
     assert flag_concepts(same, silent, RULE) == []
     assert all(math.isfinite(energy) for energy in same.energies.values())
 

@@ -81,7 +81,10 @@ class TruthRule(Config):
     """When a concept counts as changed. Fixed in the study file before the run."""
 
     energy_ratio: float = Field(default=1.25, gt=0)
-    """The concept's delta energy must exceed this many times the largest energy of any concept on the first sham."""
+    """The concept's delta energy must exceed this many times the largest of any concept on the first sham ..."""
+    outliers: int = Field(default=1, ge=0)
+    """... so many of the sham's largest left out, except for the concept itself: drift is specific to concepts, and
+    one that drifts far on every side would otherwise hide all the others."""
     d: float = Field(default=0.8, ge=0)
     """A delta feature of the concept must have |d| above this for the concept against the rest (selection half)."""
     q: float = Field(default=0.05, gt=0, le=1)

@@ -91,9 +91,20 @@ def relative_energy(
     return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
-def energy_threshold(sham: Mapping[str, float], rule: TruthRule) -> float:
-    """What a concept's relative energy must exceed: the ratio times the sham's largest, and never under the floor."""
-    return max(rule.energy_ratio * max(sham.values(), default=0.0), rule.energy_floor)
+def energy_thresholds(sham: Mapping[str, float], rule: TruthRule) -> dict[str, float]:
+    """Concept → what its relative energy must exceed, never under the floor.
+
+    The ratio times the larger of the concept's own energy on the sham and the sham's largest after its
+    `rule.outliers` most extreme concepts. With outliers = 0 it is the sham's largest for all of them.
+    """
+    ordered = sorted(sham.values(), reverse=True)
+    of_all = ordered[min(rule.outliers, len(ordered) - 1)] if ordered else 0.0
+    return {name: max(rule.energy_ratio * max(own, of_all), rule.energy_floor) for name, own in sham.items()}
+
+
+def _above(findings: SideFindings, thresholds: Mapping[str, float]) -> list[str]:
+    """The concepts whose energy exceeds their threshold."""
+    return [name for name, energy in findings.energies.items() if energy > thresholds[name]]
 
 
 def concept_evidence(
@@ -159,11 +170,10 @@ def passes(evidence: Evidence, rule: TruthRule) -> bool:
 
 def flag_concepts(findings: SideFindings, sham: SideFindings, rule: TruthRule) -> list[str]:
     """The concepts that the rule calls changed on this side, with `sham` setting the energy threshold."""
-    threshold = energy_threshold(sham.energies, rule)
     return [
         name
-        for name, energy in findings.energies.items()
-        if energy > threshold and any(passes(evidence, rule) for evidence in findings.evidence.get(name, ()))
+        for name in _above(findings, energy_thresholds(sham.energies, rule))
+        if any(passes(evidence, rule) for evidence in findings.evidence.get(name, ()))
     ]
 
 
@@ -180,13 +190,13 @@ def score_truth(
     listed: the planted concepts. `measured_sham` and `same_checkpoint` give null (None) counts where they are absent.
     Precision is None when nothing is flagged.
     """
-    threshold = energy_threshold(threshold_sham.energies, rule)
+    thresholds = energy_thresholds(threshold_sham.energies, rule)
 
     def by_rule(side: SideFindings | None) -> list[str] | None:
         return None if side is None else flag_concepts(side, threshold_sham, rule)
 
     def by_energy(side: SideFindings | None) -> list[str] | None:
-        return None if side is None else [name for name, energy in side.energies.items() if energy > threshold]
+        return None if side is None else _above(side, thresholds)
 
     def by_features(side: SideFindings | None) -> list[str] | None:
         if side is None:
@@ -198,10 +208,10 @@ def score_truth(
         **_scores(listed, {name: by_rule(side) for name, side in sides.items()}),
         "listed": list(listed),
         "rule": (
-            "energy above the threshold, and a delta feature whose |d| is above d and whose q is below q on the "
-            "selection half, and whose top examples are of the concept"
+            "energy above the concept's threshold, and a delta feature whose |d| is above d and whose q is below q "
+            "on the selection half, and whose top examples are of the concept"
         ),
-        "thresholds": {**rule.model_dump(), "energy": threshold},
+        "thresholds": {**rule.model_dump(), "energy": min(thresholds.values(), default=0.0), "energy_of": thresholds},
         "energies": {
             "chat": dict(chat.energies),
             "threshold_sham": dict(threshold_sham.energies),

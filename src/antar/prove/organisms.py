@@ -38,9 +38,10 @@ from antar.stages.context import Context
 from antar.study import ModelsConfig, Study
 
 Variant = Literal["anchored", "kl", "plain"]
-SEEDS = (101, 102, 103, 104, 105)
-TUNING_SEEDS = (1, 2, 3, 7, 11, 12, 13)
-"""Seeds on which recipes and the gate were tried out. None of them is counted."""
+SEEDS = (106, 107, 108, 109, 110)
+TUNING_SEEDS = (1, 2, 3, 7, 11, 12, 13, 101, 102, 103, 104, 105)
+"""Seeds on which recipes and the gate were tried out. None of them is counted. (101–105 were counted once, under a
+gate without outliers, and showed what was wrong with it: docs/method.md §6.)"""
 LAST_STAGE = "measure"
 RULES = {"rule": None, "energy_alone": "no_dictionary", "features_alone": "no_energy_gate"}
 """Our names → where `truth_report.json` has the scores (None: at its top)."""
@@ -60,7 +61,15 @@ class OrganismBattery(Config):
     extract: ExtractConfig = ExtractConfig(layers=(1, 2, 3), max_tokens=64, dtype="float32", threads=1)
     dictionaries: DictionaryConfig = Field(
         default_factory=lambda: preset(
-            "antar", sides=["delta"], n_latents=256, k=16, lr=0.003, warmup_steps=50, max_epochs=30, threads=1
+            "antar",
+            sides=["delta"],
+            n_latents=256,
+            k=16,
+            lr=0.003,
+            warmup_steps=50,
+            max_epochs=30,
+            threads=1,
+            baselines=[],
         )
     )
     contrasts: ContrastConfig = ContrastConfig(
@@ -127,7 +136,8 @@ def count_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
         "what": "small model pairs whose changed concepts are known, each through the whole pipeline",
         "gate": {
             **battery.rule.model_dump(),
-            "fixed": "the defaults of TruthRule, fixed before any of these organisms was made",
+            "fixed": "the defaults of TruthRule, fixed before any of these organisms was made, after those of the "
+            "tuning seeds had been seen",
         },
         "seeds": list(battery.seeds),
         "tuning_seeds": list(TUNING_SEEDS),
@@ -273,12 +283,15 @@ def total_of(counts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _margins(report: Mapping[str, Any], listed: Sequence[str]) -> dict[str, Any]:
     """Energies as multiples of the threshold: 1 is the gate. Says how near a miss or a false alarm was."""
-    threshold = report["thresholds"]["energy"]
-    chat = {name: energy / threshold for name, energy in report["energies"]["chat"].items()}
+    thresholds = report["thresholds"]["energy_of"]
+    chat, second = (
+        {name: energy / thresholds[name] for name, energy in report["energies"][side].items()}
+        for side in ("chat", "null")
+    )
     return {
         "least_of_changed": round(min(chat[name] for name in listed), 4),
         "largest_of_others": round(max(ratio for name, ratio in chat.items() if name not in listed), 4),
-        "largest_on_second_sham": round(max(report["energies"]["null"].values()) / threshold, 4),
+        "largest_on_second_sham": round(max(second.values()), 4),
         "missed": {name: round(chat[name], 4) for name in report["missed"]},
         "falsely": {name: round(chat[name], 4) for name in report["false"]},
     }

@@ -109,7 +109,8 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
     ]
     return Table(
         "Concepts by the energy of their shift, as a share of the activation norm.", columns, rows,
-        f"Threshold on the energy: {number(threshold)}, set by the first sham; the second sham measures it.",
+        f"Threshold on the energy: {number(threshold)}, set by the first sham, and more for a concept that drifts "
+        "further than that on the sham itself; the second sham measures it.",
     )  # fmt: skip
 
 
