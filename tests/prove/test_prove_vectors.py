@@ -35,9 +35,9 @@ def test_a_tiny_battery_writes_a_whole_proof(tmp_path: Path, monkeypatch: pytest
     assert {one: part["pooled_n"] for one, part in proof["null_discovery"].items()} == {
         "shift": 3, "culture": 3, "interaction": 3,
     }  # fmt: skip
-    assert proof["length_confounded"]["null_discovery_rate_n"] == 2
+    assert proof["length_confounded"]["share_with_a_discovery_n"] == 2
     small = proof["by_size"]["40 a side"]
-    assert small["power_d08_n"] == 2 and small["power_d08"] <= proof["power_d08"]
+    assert small["power_n"] == 2 and small["power"] <= proof["power_d08"]
     assert proof["design"]["permutations"] == 200
 
 
@@ -46,12 +46,12 @@ def test_intervals_cover_and_those_that_ignore_documents_do_not() -> None:
     few = Battery(null_datasets=3, confounded_datasets=1, planted_datasets=12, permutations=20)
     proof = run_battery(few)
     for measure in ("d_av", "log_odds", "auroc"):
-        found, naive = proof["coverage_of"][measure], proof["unclustered"]["coverage"][measure]
+        found, naive = proof["coverage_of"][measure], proof["unclustered"]["covered"][measure]
         assert 0.93 <= found["pooled"]["coverage"] <= 0.975
-        assert naive["pooled"]["coverage"] < found["pooled"]["coverage"] - 0.005
+        assert naive["pooled"]["covered"] < found["pooled"]["coverage"] - 0.005
     frequent = [
-        np.mean([one[measure]["by rate"]["30-60%"]["coverage"] for measure in ("d_av", "log_odds", "auroc")])
-        for one in (proof["coverage_of"], proof["unclustered"]["coverage"])
+        np.mean([one[measure]["by rate"]["30-60%"][name] for measure in ("d_av", "log_odds", "auroc")])
+        for one, name in ((proof["coverage_of"], "coverage"), (proof["unclustered"]["covered"], "covered"))
     ]
     assert frequent[0] > 0.93 > frequent[1]
     rising = proof["rising from 1% to 10%"]["1000 a side"]
