@@ -33,7 +33,7 @@ SIZES = {"1000 a side": (1000, 4), "200 a side": (400, 2), "40 a side": (80, 2)}
 LARGE, PLAIN, SMALL = SIZES
 PROMISED = {"null_discovery_rate": "at most 0.05", "family_wise_error": "at most 0.05", "fdr": "at most 0.06",
             "coverage": "0.93 to 0.97", "power_d08": "at least 0.95"}  # fmt: skip
-"""With 1,000 texts a side; what fewer give, and what ignoring documents or length gives, is shown without a promise."""
+"""With 1,000 texts a side; what fewer give, and what ignoring documents or length gives, has no promise."""
 _DICTIONARY = DictionaryId("base", 0)
 
 
