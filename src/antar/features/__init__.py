@@ -1,5 +1,6 @@
 """Features: codes and examples, typed contrasts with their nulls, coherence, energy, matching and stability."""
 
+from antar.features.arrays import compare_groups, compare_sides
 from antar.features.codes import codes_shard_path, encode_site, read_codes, write_codes_shard
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.config import ContrastConfig, FeatureConfig
@@ -19,6 +20,8 @@ __all__ = [
     "benjamini_hochberg",
     "codes_shard_path",
     "coherence_null",
+    "compare_groups",
+    "compare_sides",
     "contrast_rows",
     "defined_contrasts",
     "effect_reliability",

@@ -63,7 +63,7 @@ def unpaired_design(
     documents = texts["document"].gather(rows).rank("dense").to_numpy().astype(np.int64)
     _, unit = np.unique(documents * n_groups + groups, return_inverse=True)
     sizes = np.bincount(unit).astype(np.float64)
-    lengths = texts["text"].gather(rows).str.len_chars().to_numpy()
+    lengths = lengths_of(texts, rows)
     observed = np.zeros(len(sizes), dtype=np.int16)
     observed[unit] = groups
     stratum = length_bins(np.bincount(unit, lengths) / sizes, bins)
@@ -89,8 +89,15 @@ def paired_design(
     rng = numpy_rng(seed, *stream, language)
     swaps = rng.integers(0, 2, (len(sizes), sum(columns)), dtype=np.int8) * 2 - 1
     labels = np.column_stack([np.ones(len(sizes), dtype=np.int16), swaps.astype(np.int16)])
-    lengths = texts["text"].gather(rows).str.len_chars().to_numpy()
+    lengths = lengths_of(texts, rows)
     return Design(language, rows, unit, sizes, labels, 0, 1.0, lengths)
+
+
+def lengths_of(texts: pl.DataFrame, rows: np.ndarray) -> np.ndarray:
+    """int64: characters of each text, from the column of that name where texts themselves are not at hand."""
+    if "characters" in texts.columns:
+        return texts["characters"].gather(rows).cast(pl.Int64).to_numpy()
+    return texts["text"].gather(rows).str.len_chars().cast(pl.Int64).to_numpy()
 
 
 def length_bins(lengths: np.ndarray, bins: int) -> np.ndarray:
