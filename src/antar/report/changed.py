@@ -232,10 +232,12 @@ class FeatureBook:
         rows = rows.sort(
             strongest, *_COMPARISON, descending=[True] + [False] * len(_COMPARISON), nulls_last=True
         ).head(9)
-        columns = [Column("comparison", False), Column("d"), Column("null: 95% of |d|", False), Column("q"),
-                   Column("fires"), Column("AUROC"), Column("n")]  # fmt: skip
+        columns = [Column("comparison", False), Column("d when chosen"), Column("d"),
+                   Column("null: 95% of |d|", False), Column("q"), Column("after length"), Column("fires"),
+                   Column("log-odds"), Column("AUROC"), Column("n")]  # fmt: skip
         effects = [self._effect(row) for row in rows.iter_rows(named=True)]
-        return Table("Effects on the estimation half", columns, effects, stacked=True)
+        return Table("Effects on the estimation half, beside the d on the half that chose it", columns, effects,
+                     stacked=True)  # fmt: skip
 
     def _effect(self, row: Mapping[str, Any]) -> Row:
         what = f"{row['facet']} = {row['value']}" if row["contrast"] == "facet" else row["contrast"]
@@ -245,14 +247,18 @@ class FeatureBook:
             else f" on {row['side_b']}"
         )
         cells: Sequence[Cell] = [
-            Value(fixed(row["d_av"]), interval([row["d_lo"], row["d_hi"]])),
+            fixed(row["d_av_select"]),
+            _with_ends(row, "d_av", "d"),
             self.nulls.beside(row),
             small(row["q"]),
+            _with_ends(row, "d_partial", "partial"),
             f"{percent(row['fire_a'])} → {percent(row['fire_b'])}",
-            fixed(row["auroc"]),
+            _with_ends(row, "log_odds", "log_odds"),
+            _with_ends(row, "auroc", "auroc"),
             f"{number(row['n_a'])} / {number(row['n_b'])}" + (" (few)" if row.get("few") else ""),
         ]
-        return Row(f"{what}{side}, {row['language']}", cells)
+        remark = "tells the languages' scripts apart and nothing else" if row.get("script_only") else ""
+        return Row(f"{what}{side}, {row['language']}", cells, remark=remark)
 
     def _examples(self, feature: str, most: int) -> list[ExampleText]:
         run = self._run
@@ -275,6 +281,12 @@ class FeatureBook:
             if len(found) == most:
                 break
         return found
+
+
+def _with_ends(row: Mapping[str, Any], name: str, ends: str) -> Cell:
+    if row[name] is None:
+        return ""
+    return Value(fixed(row[name]), interval([row[f"{ends}_lo"], row[f"{ends}_hi"]]))
 
 
 def _by_feature(frame: pl.DataFrame) -> dict[str, dict[str, Any]]:
