@@ -372,7 +372,8 @@ def fake_truth() -> dict[str, Any]:
     }
     return {
         **scores, "listed": ["diwali", "pongal"], "rule": "energy above <the> threshold, and a delta feature",
-        "thresholds": {"energy_ratio": 1.25, "d": 0.8, "q": 0.05, "purity": 0.8, "energy": 0.03},
+        "thresholds": {"energy_ratio": 1.25, "d": 0.8, "q": 0.05, "purity": 0.8, "energy": 0.03,
+                       "energy_of": {"holi": 0.03}},
         "energies": {"chat": {"diwali": 0.09, "pongal": 0.028, "rangoli": 0.041},
                      "threshold_sham": {"diwali": 0.024, "pongal": 0.01, "rangoli": 0.02},
                      "null": {"diwali": 0.02, "pongal": 0.012, "rangoli": 0.022}},

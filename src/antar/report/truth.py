@@ -40,6 +40,7 @@ def truth_section(run: Run) -> Section:
     settings = [
         (key.replace("_", " "), number(value) if key == "energy" else setting(value))
         for key, value in (truth.get("thresholds") or {}).items()
+        if key != "energy_of"  # concept by concept: in the table
     ]
     blocks += [Paragraph(f"The rule: {truth.get('rule') or NOT_MEASURED}. Its thresholds:"), Facts(settings)]
     return Section("truth", "The planted truth", blocks)
@@ -88,9 +89,10 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
     listed: set[str] = set(truth.get("listed") or ())
     flagged: set[str] = set(truth.get("flagged") or ())
     threshold = (truth.get("thresholds") or {}).get("energy")
+    gates: Mapping[str, float] = (truth.get("thresholds") or {}).get("energy_of") or {}
     rows: list[Row] = []
     for name in sorted(chat, key=lambda name: (-chat[name], name)):
-        cells: list[Cell] = [number(chat[name])]
+        cells: list[Cell] = [number(chat[name]), number(gates.get(name, threshold))]
         cells += [number((energies.get(side) or {}).get(name)) for side in ("threshold_sham", "null")]
         cells += [
             "changed" if name in listed else "left alone",
@@ -101,6 +103,7 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
     columns = [
         Column("concept", False),
         Column("energy"),
+        Column("threshold"),
         Column("on the first sham"),
         Column("on the second sham"),
         Column("truth", False),
