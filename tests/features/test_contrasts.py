@@ -10,7 +10,7 @@ from scipy import stats
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
-from antar.features import ContrastConfig, defined_contrasts, measure_contrasts, require_defined
+from antar.features import ContrastConfig, comparisons, defined_contrasts, measure_contrasts, require_defined
 from antar.features.contrasts import COLUMNS
 
 BASE, DELTA, SHAM = DictionaryId("base", 3), DictionaryId("delta", 3), DictionaryId("delta:a", 3)
@@ -376,3 +376,29 @@ def test_p_max_is_never_below_p_and_counts_all_dictionaries_of_the_family(plante
     keys = ["dictionary", "language", "latent", "null"]
     both = table.filter(pl.col("contrast") == "culture").join(alone, on=keys, suffix="_alone")
     assert both.height and (both["p_max"] >= both["p_max_alone"]).all()
+
+
+def test_a_latent_that_is_silent_on_the_estimation_half_still_has_its_row() -> None:
+    """The winner's curse at its worst: what was chosen on one half and never fires on the other counts as 0."""
+    texts = make_texts(12)
+    select, cultural = mask(texts, half="select"), mask(texts, group="cultural")
+    x = make_dense(12)
+    x[:, 0] = (2 + np.random.default_rng(1).random(N)) * (select & cultural)
+    config = ContrastConfig(shift=False, interaction=False, permutations=200, nulls=())
+    table = measure_contrasts(texts, {(BASE, "base"): codes_of(x)}, config, 1)
+    row = table.filter((pl.col("latent") == 0) & (pl.col("language") == "pooled")).row(0, named=True)
+    assert row["d_av_select"] > 1 and row["q_select"] < 0.01
+    assert (row["d_av"], row["p"], row["fire_b"]) == (0.0, 1.0, 0.0)
+    assert row["d_lo"] is None  # nothing fired, so nothing is known of it
+
+
+def test_many_values_are_measured_in_blocks_with_the_same_result(monkeypatch) -> None:
+    texts = make_texts(13)
+    codes = {(BASE, "base"): codes_of(make_dense(13))}
+    config = ContrastConfig(shift=False, culture=False, interaction=False, facets=("state",), facet_permutations=40)
+    whole = measure_contrasts(texts, codes, config, 2)
+    monkeypatch.setattr(comparisons, "STATISTICS_BYTES", 1)  # one value at a time
+    blocks = measure_contrasts(texts, codes, config, 2)
+    pooled = ("p", "q", "p_select", "q_select")  # pools of the null are those of a block
+    assert whole.drop(pooled).equals(blocks.drop(pooled))
+    assert np.corrcoef(whole["p"].to_numpy(), blocks["p"].to_numpy())[0, 1] > 0.999

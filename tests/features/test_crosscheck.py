@@ -235,7 +235,7 @@ def test_a_facet_of_the_crosscheck_alone_is_measured_there_without_copies(plante
     assert set(texts["split"].filter(pl.Series(rows))) == {"crosscheck"} and rows.sum() == 160
     of_goa = (pl.col("value") == "goa") & (pl.col("latent") == 20) & (pl.col("language") == "en")
     goa = contrasts.filter((pl.col("contrast") == "facet") & (pl.col("null") == "") & of_goa).row(0, named=True)
-    assert (goa["n_a"], goa["n_b"]) == (40, 40) and goa["d_av"] > 0.7 and goa["q"] < 0.05
+    assert (goa["n_a"], goa["n_b"]) == (80, 80) and goa["d_av"] > 0.7 and goa["q"] < 0.05
     assert all(one["facet"] == "state" for one in found["enriched"])
     both = texts.with_columns(state=pl.when(pl.col("text_id") == "t0").then(pl.lit("goa")).otherwise("state"))
     assert set(both["split"].filter(pl.Series(facet_rows(both, "state")))) == {"heldout"}
@@ -252,7 +252,7 @@ def test_enriched_values_are_those_of_chosen_features(planted):
     again = SparseCodes.of_flat(np.nonzero(fired)[1], dense[fired], fired.sum(axis=1), L)
     _, found = run(texts, again)
     goa = [one for one in found["enriched"] if one["feature"] == "base.layer03/20"]
-    assert [one["value"] for one in goa] == ["goa"] and goa[0]["few"] is False and goa[0]["n_b"] == 40
+    assert [one["value"] for one in goa] == ["goa"] and goa[0]["few"] is False and goa[0]["n_b"] == 80
 
 
 def test_the_same_seed_gives_the_same_numbers_and_intervals_cover(planted):

@@ -13,13 +13,7 @@ from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import Table2x2
 from statsmodels.stats.meta_analysis import combine_effects
 
-from antar.features.adjusted import (
-    adjusted_difference,
-    adjusted_effect,
-    language_auroc,
-    length_covariates,
-    stratum_covariates,
-)
+from antar.features.adjusted import Covariates, adjusted_difference, adjusted_effect, language_auroc
 from antar.features.comparisons import heterogeneity
 from antar.features.intervals import combined, freedom_of, half_width, logit_variance, on_logit_scale
 from antar.features.permutation import max_p
@@ -110,11 +104,11 @@ def test_adjusted_difference_equals_statsmodels_ols_with_clusters(seed: int, wit
     in_b = group[unit]
     characters = rng.integers(10, 90, len(unit)) + 30 * in_b
     strata = rng.integers(0, 3, len(unit)).astype(str)
-    covariates = stratum_covariates(strata)[:, 1:] if within else length_covariates(characters)
+    covariates = Covariates.of_strata(strata) if within else Covariates.of_length(characters)
     values, row = listed(x, unit)
     found = adjusted_difference(values, row, in_b, unit, covariates)
     assert found is not None
-    design = np.column_stack([in_b.astype(float), np.ones(len(unit)), covariates])
+    design = np.column_stack([in_b.astype(float), covariates.columns.toarray()])
     n_units = unit.max() + 1
     for latent in range(x.shape[1]):
         fit = sm.OLS(x[:, latent], design).fit()
@@ -128,20 +122,10 @@ def test_adjusted_difference_equals_statsmodels_ols_with_clusters(seed: int, wit
         assert left == pytest.approx(np.mean(scores[sums != 0] ** 2) / found.weight**2, rel=1e-6, abs=1e-12)
 
 
-def test_a_full_set_of_stratum_indicators_is_the_same_as_one_less() -> None:
-    x, unit, group = drawn(5)
-    strata = np.random.default_rng(0).integers(0, 3, len(unit)).astype(str)
-    values, row = listed(x, unit)
-    every = stratum_covariates(strata)
-    one, other = (adjusted_difference(values, row, group[unit], unit, some) for some in (every, every[:, 1:]))
-    assert one is not None and other is not None
-    assert np.allclose(one.difference, other.difference) and np.allclose(one.part[0], other.part[0])
-
-
 def test_what_covariates_explain_whole_has_no_adjusted_effect() -> None:
     x, unit, group = drawn(6)
     values, row = listed(x, unit)
-    assert adjusted_difference(values, row, group[unit], unit, group[unit][:, None].astype(float)) is None
+    assert adjusted_difference(values, row, group[unit], unit, Covariates.of_strata(group[unit])) is None
     nothing = adjusted_effect([None, None], np.ones(4))
     assert all(np.isnan(ends).all() for ends in nothing.values())
 
@@ -154,7 +138,7 @@ def test_a_difference_that_is_length_alone_is_gone_after_length() -> None:
     log = rng.normal(size=n) + in_b
     x = np.maximum(log + rng.normal(size=n), 0)
     values = Values(np.zeros(n, np.int64), np.arange(n), x, 1)
-    found = adjusted_difference(values, np.arange(n), in_b, np.arange(n), length_covariates(np.exp(5 + log)))
+    found = adjusted_difference(values, np.arange(n), in_b, np.arange(n), Covariates.of_length(np.exp(5 + log)))
     raw = x[in_b].mean() - x[~in_b].mean()
     effect = adjusted_effect([found], np.ones(1))
     assert raw > 0.4 and abs(effect["d"][0]) < 0.07
@@ -203,8 +187,11 @@ def test_twice_the_clustered_variance_is_twice_the_odds_variance_and_never_less_
     assert logit_variance(f, n, 2 * plain) == pytest.approx(2 * logit_variance(f, n, plain))
     assert logit_variance(f, n, plain / 3) == logit_variance(f, n, plain)
     assert np.isfinite(logit_variance(np.array(0.0), n, np.array(0.0)))
-    # Sides that fire on the same texts differ in nothing, for certain; independent ones by the sum of both.
-    assert paired_odds_variance(n, f, f, plain, plain, plain) == pytest.approx(0, abs=1e-12)
+    # Sides that fire on the same texts differ little, and the less the more texts those are; else by the sum.
+    few, many = (np.array(3.0), np.array(25.0))
+    same = [paired_odds_variance(n, k, k, v, v, v) / (2 * logit_variance(k, n, v))
+            for k in (few, many) for v in [k / n * (1 - k / n) / n]]  # fmt: skip
+    assert 0 < same[1] < same[0] == pytest.approx(0.26, abs=0.02)
     assert paired_odds_variance(n, f, f, plain, plain, 0 * plain) == pytest.approx(2 * logit_variance(f, n, plain))
 
 
@@ -241,6 +228,8 @@ def test_a_latent_that_tells_languages_apart_is_seen_among_two_and_three() -> No
         assert np.abs(found - 0.5) == pytest.approx(np.abs(np.array(expected) - 0.5))
         assert abs(found[0] - 0.5) == pytest.approx(0.5)
     assert np.isnan(language_auroc(fired[:1], np.array([300]))).all()
+    empty = language_auroc(np.vstack([fired, [[0, 0]]]), np.append(np.bincount(which), 0))
+    assert np.allclose(empty, found)  # a language without texts takes nothing away
 
 
 def test_effect_sizes_are_pingouins() -> None:

@@ -1,6 +1,6 @@
 """Confounds: what is left of a difference between groups when other things are held equal.
 
-Cultural texts may be longer than controls, or about other topics. `adjusted_effects` gives the difference in means
+Cultural texts may be longer than controls, or about other topics. `adjusted_difference` gives the difference in means
 that remains after least squares on covariates of a text (its length, the topic it is about), language by language, so
 that length and language are both held equal. By the theorem of Frisch & Waugh (1933) and Lovell (1963) the
 coefficient of the group is Σ r x / Σ r², with r what the covariates leave of the group's indicator: r is the same for
@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from antar.features.intervals import Part, freedom_of, half_width
 from antar.features.placements import Values, typical_square
@@ -33,65 +34,83 @@ class Adjusted:
     weight: float
 
 
-def length_covariates(characters: np.ndarray) -> np.ndarray:
-    """`[n, 2]`: the standardised log length of a text and its square; zeros where all lengths are equal."""
-    log = np.log(np.maximum(characters, 1).astype(np.float64))
-    spread = log.std()
-    standard = (log - log.mean()) / spread if spread > 0 else np.zeros(len(log))
-    return np.column_stack([standard, standard**2])
+@dataclass(frozen=True)
+class Covariates:
+    """What is held equal: the columns Z of a least-squares fit, the constant among what they span.
 
+    columns: sparse `[n, c]`; solve: sparse `[c, n]`, the fit's coefficients of a variable (the pseudo-inverse of Z)
+    """
 
-def stratum_covariates(strata: np.ndarray) -> np.ndarray:
-    """`[n, n_strata]`: an indicator for each stratum, so that groups are compared within strata."""
-    _, place = np.unique(strata, return_inverse=True)
-    return np.eye(int(place.max(initial=-1)) + 1)[place]
+    columns: sparse.csr_array
+    solve: sparse.csr_array
+
+    @classmethod
+    def of_length(cls, characters: np.ndarray) -> Covariates:
+        """A constant, the standardised log length and its square."""
+        log = np.log(np.maximum(characters, 1).astype(np.float64))
+        spread = log.std()
+        standard = (log - log.mean()) / spread if spread > 0 else np.zeros(len(log))
+        z = np.column_stack([np.ones(len(log)), standard, standard**2])
+        return cls(sparse.csr_array(z), sparse.csr_array(np.linalg.pinv(z)))
+
+    @classmethod
+    def of_strata(cls, strata: np.ndarray) -> Covariates:
+        """An indicator for each stratum, so that groups are compared within strata. However many there are, each
+        text is in one, so the fit is a mean of each stratum."""
+        _, place = np.unique(strata, return_inverse=True)
+        z = sparse.csr_array((np.ones(len(place)), (np.arange(len(place)), place)))
+        return cls(z, sparse.csr_array(sparse.diags_array(1 / np.bincount(place)) @ z.T))
 
 
 def adjusted_difference(
-    values: Values, row: np.ndarray, in_b: np.ndarray, unit: np.ndarray, covariates: np.ndarray
+    values: Values, row: np.ndarray, in_b: np.ndarray, unit: np.ndarray, covariates: Covariates
 ) -> Adjusted | None:
     """The difference between group b and the other texts of one language after `covariates`; None where they leave
     nothing of it.
 
     values: the listed values; row: int `[e]`, the text of each
-    in_b:   bool `[n]`, texts of group b; unit: int `[n]`, each text's document; covariates: `[n, c]`
+    in_b:   bool `[n]`, texts of group b; unit: int `[n]`, each text's document
     The variance is cluster-robust by document, with one typical firing document added (see `intervals`).
     """
     n, n_units, n_latents = len(in_b), int(unit.max()) + 1, values.n_latents
-    design = np.column_stack([np.ones(n), covariates])
-    inverse = np.linalg.pinv(design)
     g = in_b.astype(np.float64)
-    left = g - design @ (inverse @ g)
+    of_g = covariates.solve @ g
+    left = g - covariates.columns @ of_g
     weight = float(left @ left)
     if n_units < 3 or weight < LEFT * n * g.mean() * (1 - g.mean()) or weight <= 0:
         return None
-    x, latent = values.value, values.latent
+    x = sparse.csr_array((values.value, (row, values.latent)), shape=(n, n_latents))
+    slope = (x.T @ left) / weight
+    theta = np.vstack([slope, sparse.csr_array(covariates.solve @ x).toarray() - np.outer(of_g, slope)])
+    # The score of a unit is Σ r (x − fitted): a sparse part, less what the fit says of all its texts.
+    by_unit = sparse.csr_array((left, (unit, np.arange(n))), shape=(n_units, n))
+    of_units = sparse.csr_array(by_unit @ sparse.hstack([sparse.csr_array(g[:, None]), covariates.columns]))
+    sums = sparse.coo_array(by_unit @ x)
+    its_unit, its_latent, summed = sums.row, sums.col, sums.data
 
-    def by_latent(of: np.ndarray, its_latent: np.ndarray) -> np.ndarray:
+    def by_latent(of: np.ndarray) -> np.ndarray:
         return np.bincount(its_latent, of, minlength=n_latents)
 
-    slope = by_latent(x * left[row], latent) / weight
-    others = np.stack([by_latent(x * one[row], latent) for one in inverse]) - np.outer(inverse @ g, slope)
-    # The score of a unit is Σ r (x − fitted): a sparse part, less what the fit says of all its texts.
-    fitted = np.column_stack([g, design]) * left[:, None]
-    of_units = np.stack([np.bincount(unit, column, minlength=n_units) for column in fitted.T], axis=1)
-    key, sums = Values(latent, values.unit, x * left[row], n_latents).unit_sums(
-        np.ones(len(x), dtype=bool), x * left[row], n_units
-    )
-    its_latent, its_unit = key // n_units, key % n_units
-    theta = np.vstack([slope, others])
-    crossed = np.stack([by_latent(sums * column[its_unit], its_latent) for column in of_units.T])
     total = (
-        by_latent(sums**2, its_latent)
-        - 2 * (theta * crossed).sum(axis=0)
-        + np.einsum("il,ij,jl->l", theta, of_units.T @ of_units, theta)
+        by_latent(summed**2)
+        - 2 * (theta * (of_units.T @ sums.tocsr()).toarray()).sum(axis=0)
+        + (theta * ((of_units.T @ of_units) @ theta)).sum(axis=0)
     )
-    said = (theta[:, its_latent] * of_units[its_unit].T).sum(axis=0)
-    typical = typical_square([(sums, its_latent, -said)], n_latents)
-    squares, fourths = by_latent(sums**2, its_latent), by_latent(sums**4, its_latent)
+    typical = typical_square([(summed, its_latent, -_fitted(of_units, theta, its_unit, its_latent))], n_latents)
     variance = (np.maximum(total, 0) * n_units / (n_units - 1) + typical) / weight**2
-    freedom = freedom_of(squares + typical, fourths + typical**2, np.asarray(float(n_units)))
-    return Adjusted(slope, (variance, freedom), weight)
+    squares, fourths = by_latent(summed**2) + typical, by_latent(summed**4) + typical**2
+    return Adjusted(slope, (variance, freedom_of(squares, fourths, np.asarray(float(n_units)))), weight)
+
+
+def _fitted(of_units: sparse.csr_array, theta: np.ndarray, unit: np.ndarray, latent: np.ndarray) -> np.ndarray:
+    """(of_units @ theta) at the places (unit, latent) alone: a unit has few covariates, whatever their number."""
+    starts, counts = of_units.indptr[:-1], np.diff(of_units.indptr)
+    found = np.zeros(len(unit))
+    for place in range(int(counts.max(initial=0))):
+        has = counts[unit] > place
+        at = starts[unit[has]] + place
+        found[has] += of_units.data[at] * theta[of_units.indices[at], latent[has]]
+    return found
 
 
 def adjusted_effect(parts: Sequence[Adjusted | None], sd: np.ndarray) -> dict[str, np.ndarray]:
@@ -115,7 +134,8 @@ def language_auroc(fired: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     fired: `[n_languages, n_latents]`, texts that fire; sizes: `[n_languages]`, texts. Of a yes or no, AUROC is
     ½ + (rate here − rate elsewhere)/2. NaN where there is one language.
     """
-    if len(sizes) < 2 or min(sizes) == 0:
+    fired, sizes = fired[sizes > 0], sizes[sizes > 0]
+    if len(sizes) < 2:
         return np.full(fired.shape[1], np.nan)
     here = fired / sizes[:, None]
     elsewhere = (fired.sum(axis=0) - fired) / (sizes.sum() - sizes)[:, None]

@@ -24,6 +24,8 @@ from antar.features.statistics import MEASURES, Stratum, interaction_odds, momen
 
 POOLED = "pooled"
 SIZES = ("n_a", "n_b", "documents_a", "documents_b")
+STATISTICS_BYTES = 2**30
+"""Statistics under shuffles that are in memory at once; a facet of many values is done some values at a time."""
 
 
 @dataclass(frozen=True)
@@ -120,18 +122,16 @@ def _measure_half(
     fires = np.vstack([fires, fires.any(axis=0)])
     if comparison.contrast == "shift":
         parts = [pair_cells(e, d, n_latents) for e, d in zip(entries, designs, strict=True)]
-        statistics = paired_statistics([cells for cells, _ in parts], designs, sd_floor)
         effects = [_shift_effects(parts, designs, column, sd_floor) for column in range(n_columns)]
         sizes = [_shift_sizes(designs) for _ in range(n_columns)]
     else:
         change = comparison.contrast == "interaction"
         parts = [group_cells(e, d, n_latents, change) for e, d in zip(entries, designs, strict=True)]
-        statistics = unpaired_statistics([cells for cells, _ in parts], designs, comparison.targets, sd_floor)
         strata = [_strata(parts, designs, comparison.targets, column) for column in range(n_columns)]
         effects = [_group_effects(one, change, sd_floor) for one in strata]
         sizes = [_group_sizes(one) for one in strata]
     expected = _expected_units([cells for cells, _ in parts], designs, comparison)
-    p, z, largest = _p_values(statistics, expected, n_columns)
+    p, z, largest = _all_p_values(comparison, [cells for cells, _ in parts], designs, expected, n_columns, sd_floor)
     found = {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES}
     details: dict[str, np.ndarray] = {}
     if detailed and comparison.contrast == "shift":
@@ -244,6 +244,27 @@ def _expected_units(cells: Sequence[Cells], designs: Sequence[Design], compariso
     return np.stack([*found, np.sum(found, axis=0)])
 
 
+def _all_p_values(
+    comparison: Comparison, cells: list[Cells], designs: list[Design], expected: np.ndarray, n_columns: int,
+    sd_floor: float,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    """`_p_values` of every target, in blocks of targets whose statistics fit in `STATISTICS_BYTES`."""
+    if comparison.contrast == "shift":
+        return _p_values(paired_statistics(cells, designs, sd_floor), expected, n_columns)
+    targets = comparison.targets
+    each = (len(designs) + 1) * cells[0].n_latents * designs[0].labels.shape[1] * 4
+    step = max(1, STATISTICS_BYTES // max(each, 1))
+    blocks = [
+        _p_values(
+            unpaired_statistics(cells, designs, targets[lo : lo + step], sd_floor), expected[:, :, lo : lo + step],
+            n_columns,
+        )
+        for lo in range(0, len(targets), step)
+    ]  # fmt: skip
+    p, z = (np.concatenate([block[i] for block in blocks], axis=3) for i in (0, 1))
+    return p, z, np.maximum.reduce([block[2] for block in blocks])
+
+
 def _p_values(
     statistics: np.ndarray, expected: np.ndarray, n_columns: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -285,6 +306,7 @@ def _rows(
     mixed = heterogeneity(*(effects[name][:-1] for name in ("d_av", "d_lo", "d_hi")))
     script = _script_only(effects["d_av"][:, 0], estimate.details["language_auroc"], config)
     frames: list[pl.DataFrame] = []
+    fires = estimate.fires | select.fires  # what was chosen on one half and is silent on the other has a row, too
     designs = comparison.halves["estimate"]
     texts = sum(len(design.rows) for design in designs)
     matched = [design.matched for design in designs]
@@ -293,7 +315,7 @@ def _rows(
         for column, null in enumerate(comparison.nulls):
             sizes = {name: values[place, column] for name, values in estimate.sizes.items()}
             there = (sizes["n_a"] > 0) & (sizes["n_b"] > 0)
-            who, which = np.nonzero(estimate.fires[place][:, None] & there[None, :])
+            who, which = np.nonzero(fires[place][:, None] & there[None, :])
             columns = {
                 "contrast": pl.repeat(comparison.contrast, len(who), eager=True),
                 "facet": pl.repeat(comparison.facet, len(who), dtype=pl.String, eager=True),
@@ -329,4 +351,5 @@ def _script_only(d: np.ndarray, language_auroc: np.ndarray, config: ContrastConf
     """
     with np.errstate(invalid="ignore"):
         tells = np.abs(language_auroc[-1] - 0.5) >= config.script_auroc - 0.5
-        return tells & (np.nan_to_num(np.abs(d)) < config.script_d).all(axis=0)
+        small = np.isnan(d) | (np.abs(d) < config.script_d)
+        return tells & small.all(axis=0) & ~np.isnan(d[:-1]).all(axis=0)

@@ -29,7 +29,7 @@ from antar.core.sparse import SparseCodes
 from antar.features.comparisons import POOLED, Comparison, measure
 from antar.features.config import ContrastConfig
 from antar.features.designs import Design, languages_of, paired_design, unpaired_design
-from antar.features.examples import contrast_rows, facet_rows
+from antar.features.examples import contrast_rows, crosscheck_rows, facet_rows
 from antar.features.multiple import benjamini_hochberg
 from antar.features.permutation import max_p
 
@@ -91,7 +91,8 @@ def measure_contrasts(
 
     texts: in row order, with the columns of `antar.corpora.schema` and the facet columns that `config` names
     live:  bool `[n_latents]` for each dictionary; without it, every latent that fires counts
-    A latent that fires on no compared text of a language has no row there: nothing was compared. A group too small
+    A latent that fires on no compared text of a language, in either half, has no row there: nothing was compared. A
+    group too small
     for a standard error (one document) gives a row of nulls. `q` is Benjamini–Hochberg over all features,
     dictionaries, sides, values and languages of a contrast (its facet column, its null); pooled rows are a family of
     their own.
@@ -290,7 +291,8 @@ def _by_half(
     texts: pl.DataFrame, rows: np.ndarray, make: Callable[[str, str, np.ndarray], Design]
 ) -> dict[str, list[Design]]:
     """Half → a design for each language; `make(half, language, rows)`. Both halves list the same languages."""
-    half = texts["half"].to_numpy()
+    # A cross-check's texts choose nothing, so none need be kept apart from those that estimate.
+    half = np.where(crosscheck_rows(texts), "estimate", texts["half"].to_numpy())
     return {
         name: [make(name, language, its[half[its] == name]) for language, its in languages_of(texts, rows)]
         for name in ("estimate", "select")

@@ -12,11 +12,10 @@ import numpy as np
 
 from antar.features.adjusted import (
     Adjusted,
+    Covariates,
     adjusted_difference,
     adjusted_effect,
     language_auroc,
-    length_covariates,
-    stratum_covariates,
 )
 from antar.features.cells import Entries
 from antar.features.designs import Design
@@ -76,8 +75,8 @@ def unpaired_details(
             auroc.append(_auroc_of(values[place], in_b[one.row], design, its_units))
             _set_auroc(found, place, column, auroc[-1:])
             for into, covariates, names in (
-                (after_length, length_covariates(design.characters), _PARTIAL),
-                (within, None if design.strata is None else stratum_covariates(design.strata), _WITHIN),
+                (after_length, Covariates.of_length(design.characters), _PARTIAL),
+                (within, None if design.strata is None else Covariates.of_strata(design.strata), _WITHIN),
             ):
                 adjusted = (
                     None if covariates is None

@@ -12,7 +12,7 @@ that fire often:
 - *One more document that fires* in each group, as typical as the others, is added to the variance (never to the
   estimate): what Agresti & Caffo (2000) do for two shares, for clusters of any size.
 
-tests/features/test_coverage.py measures the coverage at firing rates from 1% to 50%.
+tests/prove/test_prove_vectors.py measures the coverage at firing rates from 1% to 50%.
 """
 
 from __future__ import annotations

@@ -114,7 +114,9 @@ def paired_effects(strata: Sequence[Pairs], sd_floor: float) -> dict[str, np.nda
         flat, still = variance <= sd_floor**2, change_sd <= sd_floor
         sd = np.where(flat, 1.0, np.sqrt(variance))
         d = np.where(flat, 0.0, (mean_b - mean_a) / sd)
-        reach = np.where(flat, 0.0, half_width([s.part(wi, d, sd) for wi, s in zip(w, usable, strict=True)]))
+        silent = sum(s.totals["fired_a"] + s.totals["fired_b"] for s in usable) == 0
+        parts = [s.part(wi, d, sd) for wi, s in zip(w, usable, strict=True)]
+        reach = np.where(flat, np.where(silent, np.nan, 0.0), half_width(parts))
         fire_a, fire_b = (weighted(w, [s.totals[f"fired_{side}"] / s.n for s in usable]) for side in "ab")
         odds = [log_odds(s.totals["fired_a"], np.array(s.n), s.totals["fired_b"], np.array(s.n)) for s in usable]
         return {

@@ -2,7 +2,8 @@
 
 The statistic is studentised: a difference of means over its cluster-robust standard error, recomputed for every
 shuffle (Chung & Romano 2013: a studentised permutation test stays valid where only the means are equal under the
-null; Cameron, Gelbach & Miller 2008 on clusters). All shuffles of all features are sparse × dense products.
+null; Cameron, Gelbach & Miller 2008 on clusters). All shuffles of all features are one compiled pass over the codes
+(`kernels`).
 
 With B shuffles one feature's p cannot fall below 1/(B + 1), too coarse for Benjamini–Hochberg over 70,000 tests. So
 the tail is pooled. Each feature's statistic is centred and scaled by the mean and standard deviation of its own

@@ -167,9 +167,10 @@ def unpaired_effects(strata: Sequence[Stratum], sd_floor: float) -> dict[str, np
         sd = np.where(flat, 1.0, np.sqrt(variance))
         d = np.where(flat, 0.0, (mean_b - mean_a) / sd)
         parts = [part for wi, stratum in zip(w, strata, strict=True) for part in _mean_parts(stratum, wi, d, sd)]
-        reach = np.where(flat, 0.0, half_width(parts))
         freedom = np.sum([np.where(s.enough, s.a.n + s.b.n - 2, 0) for s in strata], axis=0)
         fire_a, fire_b = weighted(w, [x.fire for x in a]), weighted(w, [x.fire for x in b])
+        some = weighted(w, [x.sums["some"] + y.sums["some"] for x, y in zip(a, b, strict=True)])
+        reach = np.where(flat, np.where(some == 0, np.nan, 0.0), half_width(parts))
         odds = [log_odds(s.a.sums["fired"], s.a.n, s.b.sums["fired"], s.b.n) for s in strata]
         noise = [
             np.sum([logit_variance(x.sums["fired"], x.n, x.rate_covariance("fired", "fired")) for x in pair], axis=0)
@@ -269,6 +270,6 @@ def paired_odds_variance(
     fired_a, fired_b: texts that fire on each side, of n; var_a, var_b, cov: cluster-robust, of the two rates
     """
     of_a, of_b = logit_variance(fired_a, n, var_a), logit_variance(fired_b, n, var_b)
-    both = var_a * var_b
-    correlation = np.where(both > 0, np.clip(cov / np.sqrt(np.where(both > 0, both, 1.0)), -1, 1), 0.0)
+    # One document more that fires on one side alone, each way: to agree on three texts is not to agree for certain.
+    correlation = np.clip(cov / np.sqrt((var_a + 1 / n**2) * (var_b + 1 / n**2)), -1, 1)
     return of_a + of_b - 2 * correlation * np.sqrt(of_a * of_b)
