@@ -10,7 +10,7 @@ import pytest
 
 from antar.core.errors import UserError
 from antar.features.coherence import Space, _references, coherence_null, measure_coherence
-from antar.features.energy import shift_energy
+from antar.features.energy import shift_energy, with_energy
 from antar.features.matching import match, match_random
 from antar.features.stability import effect_reliability, measure_stability, split_half_reliability
 
@@ -190,3 +190,34 @@ def test_energy_of_nothing_is_zero_and_wrong_rows_are_a_user_error() -> None:
     assert (table["energy"] == 0).all() and (table["share"] == 0).all()
     with pytest.raises(UserError, match="expected 50 rows"):
         shift_energy(np.zeros((49, 3)), np.zeros(50), texts, "s", "delta")
+
+
+def test_each_row_about_a_change_carries_its_energy_and_the_largest_shams() -> None:
+    keys = ("side", "site", "language", "facet", "value")
+    places = [
+        ("delta", "delta.layer02", 0.3),
+        ("delta:a", "delta:a.layer02", 0.1),
+        ("delta:b", "delta:b.layer02", 0.2),
+    ]
+    energy = pl.DataFrame(
+        [dict(zip(keys, (side, site, "hi", facet, value), strict=True)) | {"share": share * factor}
+         for side, site, share in places
+         for facet, value, factor in (("group", "cultural", 1.0), ("group", "control", 9.0), ("state", "goa", 2.0))]
+    )  # fmt: skip
+    row = {"facet": None, "value": None, "language": "hi"}
+    rows = [
+        {**row, "contrast": "shift", "dictionary": "base.layer02", "side_b": "chat"},
+        {**row, "contrast": "interaction", "dictionary": "base.layer02.pca", "side_b": "sham:a"},
+        {**row, "contrast": "culture", "dictionary": "delta.layer02", "side_b": "delta"},
+        {**row, "contrast": "culture", "dictionary": "delta:b.layer02", "side_b": "delta:b"},
+        {**row, "contrast": "facet", "dictionary": "delta.layer02.batchtopk", "side_b": "delta", "facet": "state",
+         "value": "goa"},
+        {**row, "contrast": "culture", "dictionary": "base.layer02", "side_b": "chat"},
+        {**row, "contrast": "shift", "dictionary": "base.layer02", "side_b": "base"},
+        {**row, "contrast": "shift", "dictionary": "base.layer03", "side_b": "chat"},
+    ]  # fmt: skip
+    table = pl.DataFrame(rows, schema_overrides={"facet": pl.String, "value": pl.String})
+    found = with_energy(table, energy)
+    assert found.columns == [*table.columns, "energy", "energy_sham"]
+    assert found["energy"].to_list() == pytest.approx([0.3, 0.1, 0.3, 0.2, 0.6, None, None, None])
+    assert found["energy_sham"].to_list() == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.4, None, None, None])

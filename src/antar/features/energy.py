@@ -94,3 +94,45 @@ def _mean_and_noise(delta_nd: np.ndarray, texts: pl.DataFrame, rows: np.ndarray)
     starts = np.searchsorted(unit[order], np.arange(n_units))
     sums = np.add.reduceat(values[order] - mean, starts, axis=0)
     return mean, float(np.sum(sums**2)) / len(rows) ** 2 * n_units / (n_units - 1)
+
+
+def with_energy(contrasts: pl.DataFrame, energy: pl.DataFrame) -> pl.DataFrame:
+    """The table of contrasts with the energy of the shift that each row is about, and the largest sham's beside it.
+
+    contrasts: with `contrast`, `dictionary`, `side_b`, `facet`, `value` and `language`; energy: of `shift_energy`
+    Adds `energy` and `energy_sham`, shares of the mean activation norm: of a facet row, its value's energy; of
+    another, the cultural texts' (centred on the controls'). Null for rows that compare no two checkpoints (culture and
+    facets of a dictionary that is not one of differences) and, the second, without a sham.
+    """
+    layer = pl.col("dictionary").str.extract(r"\.layer(\d+)").cast(pl.Int64)
+    trained_on = pl.col("dictionary").str.extract(r"^([a-z]+(?::[a-z0-9]+)?)")
+    changed_side = (
+        pl.when(trained_on.str.starts_with("delta"))
+        .then(trained_on)
+        .when(pl.col("contrast").is_in(["shift", "interaction"]) & (pl.col("side_b") == "chat"))
+        .then(pl.lit("delta"))
+        .when(pl.col("contrast").is_in(["shift", "interaction"]) & pl.col("side_b").str.starts_with("sham:"))
+        .then(pl.col("side_b").str.replace("sham:", "delta:", literal=True))
+    )
+    is_facet = pl.col("contrast") == "facet"
+    keys = ["_layer", "_facet", "_value", "language"]
+    rows = contrasts.with_columns(
+        _layer=layer,
+        _side=changed_side,
+        _facet=pl.when(is_facet).then(pl.col("facet")).otherwise(pl.lit(GROUP)),
+        _value=pl.when(is_facet).then(pl.col("value")).otherwise(pl.lit("cultural")),
+    )
+    shares = energy.select(
+        pl.col("site").str.extract(r"\.layer(\d+)").cast(pl.Int64).alias("_layer"),
+        pl.col("side").alias("_side"), pl.col("facet").alias("_facet"), pl.col("value").alias("_value"), "language",
+        pl.col("share").alias("energy"),
+    )  # fmt: skip
+    shams = shares.filter(pl.col("_side").str.starts_with("delta:")).group_by(keys).agg(
+        pl.col("energy").max().alias("energy_sham")
+    )  # fmt: skip
+    found = rows.join(shares, on=["_side", *keys], how="left", maintain_order="left")
+    found = found.join(shams, on=keys, how="left", maintain_order="left")
+    about_a_change = pl.col("_side").is_not_null()
+    return found.with_columns(
+        energy_sham=pl.when(about_a_change).then(pl.col("energy_sham"))
+    ).drop("_layer", "_side", "_facet", "_value")  # fmt: skip

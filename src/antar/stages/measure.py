@@ -23,7 +23,7 @@ from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.counterparts import as_records
-from antar.features.energy import shift_energy
+from antar.features.energy import shift_energy, with_energy
 from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
 from antar.features.stability import measure_stability
@@ -125,9 +125,10 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
     names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
     files = [folder / "features" / name for name in names]
+    energy = energies(context, texts)
+    contrasts = with_energy(contrasts, energy)
     write_parquet(files[0], contrasts)
     files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
-    energy = energies(context, texts)
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
