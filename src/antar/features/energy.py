@@ -101,8 +101,8 @@ def with_energy(contrasts: pl.DataFrame, energy: pl.DataFrame) -> pl.DataFrame:
 
     contrasts: with `contrast`, `dictionary`, `side_b`, `facet`, `value` and `language`; energy: of `shift_energy`
     Adds `energy` and `energy_sham`, shares of the mean activation norm: of a facet row, its value's energy; of
-    another, the cultural texts' (centred on the controls'). Null for rows that compare no two checkpoints (culture and
-    facets of a dictionary that is not one of differences) and, the second, without a sham.
+    another, the cultural texts' (centred on the controls'). Null for rows that compare no two checkpoints (culture
+    and facets of a dictionary that is not one of differences) and, the second, without a sham.
     """
     layer = pl.col("dictionary").str.extract(r"\.layer(\d+)").cast(pl.Int64)
     trained_on = pl.col("dictionary").str.extract(r"^([a-z]+(?::[a-z0-9]+)?)")
