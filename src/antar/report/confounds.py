@@ -86,7 +86,8 @@ def _table(rows: pl.DataFrame, bounds: _Bounds) -> Table:
         f"Languages differ: Cochran's Q with p < {STRICT:g} among the large effects. Script only: tells one language "
         f"from the others by whether it fires (AUROC {setting(bounds.script_auroc)}) and differs little within any. "
         f"{fold(bounds.log_odds)} odds: |log-odds of firing| > {setting(round(bounds.log_odds, 3))} with an interval "
-        "clear of 0: how rare features are found, which no d shows. A dash: not defined, or not measured on that null.",
+        "clear of 0: how rare features are found, which no d shows. A dash: not defined, or not measured on that "
+        "null.",
     )
 
 
