@@ -70,7 +70,9 @@ def headline(proof: Mapping[str, Any]) -> list[str]:
             told = f"Organism {name}: {met} of {len(judged)} goals met"
             lines.append(f"{told}; missed: {listing(missed)}." if missed else f"{told}.")
         elif goals:
-            lines.append(f"Organism {name}: too few seeds were made to judge its goals.")
+            lines.append(
+                f"Organism {name}: its goals are not judged: they are of all five seeds, with the fixed gate and recipe."
+            )
     return lines or ["No number here has a promise beside it."]
 
 
