@@ -266,12 +266,15 @@ def prove(
     quick: Annotated[bool, typer.Option("--quick", help="A smaller battery, in minutes.")] = False,
     out: Annotated[Path, typer.Option(help="Where proof.json goes.", metavar="DIR")] = Path("runs/proof"),
     organisms: Annotated[bool, typer.Option(help="Make the planted model pairs too.")] = True,
+    smollm2: Annotated[
+        Path | None, typer.Option(help="A finished run of studies/smollm2.yaml to show beside them.", metavar="RUN")
+    ] = None,
 ) -> None:
     """Run the statistics on data whose truth is known, and write proof.json and a page."""
     from antar import tables
     from antar.prove import prove as run_battery
 
-    tables.show_proof(run_battery(quick=quick, out=out, organisms=organisms))
+    tables.show_proof(run_battery(quick=quick, out=out, organisms=organisms, smollm2=smollm2))
     typer.echo(f"wrote {out / 'proof.json'} and {out / 'index.html'}")
 
 

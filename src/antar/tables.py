@@ -203,7 +203,7 @@ def show_proof(proof: Mapping[str, Any]) -> None:
         if isinstance(value, str | int | float):
             console.print(Text(f"{key}: {value}"))
     for organism, block in (proof.get("organisms") or {}).items():
-        for goal in block["goals"]:
-            met = {True: "met", False: "missed", None: "not judged on so few seeds"}[goal["met"]]
+        for goal in block.get("goals") or ():
+            met = {True: "met", False: "missed", None: "not judged"}[goal["met"]]
             found = f"{goal['found']} of {goal['of']}"
             console.print(Text(f"{organism}, {goal['name']}: {found} (promised {goal['promised']}): {met}"))

@@ -302,7 +302,7 @@ def test_shuffled_groups_the_same_checkpoint_log_odds_and_energy_stand_beside() 
         ]
     )  # fmt: skip
     found = criteria.effect(rows, {}, CFG, geometry, energy)
-    assert found.beside["features whose odds of firing change tenfold or more"] == 1
+    assert found.beside["features whose odds of firing change 10-fold or more"] == 1
     assert found.beside["features that count with shuffled groups"] == 1
     assert found.beside["features that count with the same checkpoint on both sides"] == 0
     assert found.beside["norm of the change / the larger sham's, largest over layers"] == 1.5

@@ -197,6 +197,43 @@ def test_too_few_texts_is_a_user_error(pair, tmp_path):
         make_sham("a", CFG, pair, PROBES, LEARNT[:3], 5, tmp_path / "a", "f")
 
 
+def blown_up(pair, tmp_path, monkeypatch, at: int, what: str) -> str:
+    """What is said of a training in which a weight, or the loss, is no number after step `at`."""
+    done = 0
+
+    def breaking(model, *arguments):
+        nonlocal done
+        done += 1
+        loss = backward(model, *arguments)
+        if done == at and what == "gradient":
+            model.base_model.layers[0].mlp.up_proj.weight.grad.fill_(torch.inf)
+        return float("inf") if done == at and what == "loss" else loss
+
+    monkeypatch.setattr(training, "backward", breaking)
+    with pytest.raises(UserError) as caught:
+        make_sham("a", CFG, pair, PROBES, LEARNT, 5, tmp_path / "a", "f")
+    assert not (tmp_path / "a" / "sham.json").exists()
+    assert pair.base.path not in str(caught.value) and "dtype" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("at", "what", "told"),
+    [(2, "loss", "step 2: expected finite loss"), (1, "gradient", "step 2: expected finite loss"),
+     (3, "gradient", "step 3: expected finite activations")],
+)  # fmt: skip
+def test_a_diverged_training_is_the_shams_fault_and_its_lrs(pair, tmp_path, monkeypatch, at, what, told):
+    line = blown_up(pair, tmp_path, monkeypatch, at, what)
+    assert line.startswith(f"sham a: its training diverged at {told}") and "lower lr (0.001)" in line
+    assert "\n" not in line
+
+
+def test_an_lr_that_is_far_too_large_is_one_line_about_it(pair, tmp_path):
+    large = CFG.model_copy(update={"lr": 1e30})
+    with pytest.raises(UserError, match=r"^sham a: its training diverged at step 2: .* lower lr \(1e\+30\)"):
+        make_sham("a", large, pair, PROBES, LEARNT, 5, tmp_path / "a", "f")
+
+
 def test_a_step_in_parts_has_the_gradient_of_the_whole(pair):
     ids = [np.array(byte_tokenizer()(text)["input_ids"], np.int64) for text in sentences(9)]
 

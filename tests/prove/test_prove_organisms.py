@@ -146,13 +146,28 @@ def block_with(found: int, false: int, sham: int, same: int, seeds: tuple[int, .
     ],
 )
 def test_goals_are_judged_at_their_bounds(counts: tuple[int, int, int, int], met: list[bool]) -> None:
-    assert [goal["met"] for goal in goals_of("kl", block_with(*counts))] == met
+    assert [goal["met"] for goal in goals_of("kl", block_with(*counts), OrganismBattery())] == met
 
 
 def test_goals_are_judged_on_the_five_seeds_only_and_never_on_plain() -> None:
-    assert {goal["met"] for goal in goals_of("kl", block_with(24, 0, 0, 0, SEEDS[:4]))} == {None}
-    assert {goal["met"] for goal in goals_of("kl", block_with(30, 0, 0, 0, (1, 2, 3, 7, 11)))} == {None}
-    assert goals_of("plain", block_with(30, 0, 0, 0)) == []
+    full = OrganismBattery()
+    assert {goal["met"] for goal in goals_of("kl", block_with(24, 0, 0, 0, SEEDS[:4]), full)} == {None}
+    assert {goal["met"] for goal in goals_of("kl", block_with(30, 0, 0, 0, (1, 2, 3, 7, 11)), full)} == {None}
+    assert goals_of("plain", block_with(30, 0, 0, 0), full) == []
+
+
+@pytest.mark.parametrize(
+    ("part", "changes"),
+    [("rule", {"energy_ratio": 1.0}), ("rule", {"d": 0.5}), ("organism", {"base_steps": 5}),
+     ("extract", {"layers": (1, 2)}), ("dictionaries", {"k": 8}), ("contrasts", {"facet_permutations": 20})],
+)  # fmt: skip
+def test_goals_are_not_judged_under_a_gate_or_recipe_that_was_not_promised(part: str, changes: Any) -> None:
+    full = OrganismBattery()
+    other = full.model_copy(update={part: getattr(full, part).model_copy(update=changes)})
+    assert {goal["met"] for goal in goals_of("kl", block_with(30, 0, 0, 0), other)} == {None}
+    same = OrganismBattery.model_validate(full.model_dump())
+    labels = same.model_copy(update={"interpret": same.interpret.model_copy(update={"features_per_site": 3})})
+    assert {goal["met"] for goal in goals_of("kl", block_with(30, 0, 0, 0), labels)} == {True}
 
 
 # -- making ---------------------------------------------------------------------------------------------------------

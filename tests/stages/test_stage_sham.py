@@ -187,6 +187,11 @@ def test_limits_name_layers_and_languages_that_drift_otherwise():
     assert "1.20 times at layer 2" in harder and "harder null" in harder and "shallower" in harder
     (weaker,) = limits(layer(1, 0.9, 2.0, en=0.9))
     assert "weaker null" in weaker and "12 steps" in weaker
+    (mixed,) = limits(layer(1, 0.8, 2.0, en=0.8), layer(2, 1.2, 0.0, en=1.2), layer(3, 1.0, 0.5, en=1.0))
+    first, second = mixed.partition(": ")[2].split("; ")
+    assert "0.80 times at layer 1" in first and "12 steps" in first and "weaker null" in first
+    assert "1.20 times at layer 2" in second and "shallower layers" in second and "harder null" in second
+    assert "shallower" not in first and "12 steps" not in second and "layer 3" not in mixed
 
 
 # -- mistakes --------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import Field
@@ -16,6 +17,11 @@ class Embedder(Config):
     """Folder of a transformers encoder and its tokenizer, relative to the study file. Not the model under study."""
     max_tokens: int = Field(default=256, ge=8)
     """A text is cut after this many tokens."""
+
+
+def fold(log_odds: float) -> str:
+    """`10-fold`: by how much the odds change. Beyond e⁷⁰⁰ it is no longer counted."""
+    return f"{math.exp(min(log_odds, 700.0)):.3g}-fold"
 
 
 class CriteriaConfig(Config):

@@ -16,7 +16,7 @@ import polars as pl
 
 from antar.core.sites import DictionaryId
 from antar.criteria.baselines import culture_beside
-from antar.criteria.config import CriteriaConfig
+from antar.criteria.config import CriteriaConfig, fold
 from antar.criteria.intervals import clopper_pearson
 from antar.criteria.types import Cell, Criterion, Interval, Null, finite
 from antar.features.magnitude import Magnitude, stands_above_shams
@@ -238,7 +238,7 @@ def _beside(
         "contrast": kind,
         "features that count": total.flagged,
         "live features": total.live,
-        "features whose odds of firing change tenfold or more": total.by_odds,
+        f"features whose odds of firing change {fold(cfg.log_odds)} or more": total.by_odds,
         "interval": "Clopper-Pearson, features as if independent; they share texts, so it is too narrow",
     }
     for null, words in (("shuffled", "shuffled groups"), ("same_checkpoint", "the same checkpoint on both sides")):

@@ -5,6 +5,12 @@
 over the strata that hold both. With one stratum and no weights it is Mann & Whitney's U / (n_a n_b). Conditioning on
 strata (of length) is what matching is for: no a is compared with a b of another stratum (Janes & Pepe 2009, the
 covariate-adjusted ROC).
+
+It is the third AUROC here, and each is for other input. `statistics` has a contrast's row from rank sums of sparse
+codes, for every latent at once, and no interval; `placements` has the interval that goes with it, from where single
+codes lie, summed by document. Both are one number for equal weights (`tests/features/test_auroc_rows.py`). Here are
+scores of a set of features: dense, a few columns, compared within strata and under hundreds of bootstrap weights a
+text, which neither ranks nor placements that are computed once can take.
 """
 
 from __future__ import annotations

@@ -137,7 +137,9 @@ def count_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
         "gate": {
             **battery.rule.model_dump(),
             "fixed": "the defaults of TruthRule, fixed before any of these organisms was made, after those of the "
-            "tuning seeds had been seen",
+            "tuning seeds had been seen"
+            if battery.rule == TruthRule()
+            else "no: it is not the gate whose goals were promised",
         },
         "seeds": list(battery.seeds),
         "tuning_seeds": list(TUNING_SEEDS),
@@ -145,7 +147,7 @@ def count_organisms(battery: OrganismBattery, out: Path) -> dict[str, Any]:
         "organism share its threshold, so the true intervals are wider",
         "same_checkpoint": "a delta of zero: nothing has energy and nothing fires, so 0 holds by construction",
         "variants": variants,
-        "goals": [goal for variant in battery.variants for goal in goals_of(variant, variants[variant])],
+        "goals": [goal for variant in battery.variants for goal in goals_of(variant, variants[variant], battery)],
         "recipe": _recipe(battery),
         "seconds": round(sum(variant["seconds"] for variant in variants.values()), 1),
     }
@@ -313,16 +315,18 @@ def _mean_behaviour(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: round(statistics.mean(row[name] for row in rows), 4) for name in rows[0]}
 
 
-def goals_of(variant: Variant, block: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What was promised of five fresh seeds, and what was found. `met` is None where fewer were made.
+def goals_of(variant: Variant, block: Mapping[str, Any], battery: OrganismBattery) -> list[dict[str, Any]]:
+    """What was promised of five fresh seeds, and what was found.
 
-    `plain` is the cautionary case: nothing is promised of it.
+    `met` is None where fewer were made, and under another gate or recipe than the defaults: nothing was promised of
+    those. `plain` is the cautionary case: nothing is promised of it.
     """
     if variant == "plain":
         return []
     total = block["totals"]["rule"]
     promised = (("found", "at least", 27), ("false", "at most", 1), ("second_sham", "at most", 1),
                 ("same_checkpoint", "at most", 0))  # fmt: skip
+    judged = set(block["by_seed"]) == set(map(str, SEEDS)) and not unpromised_parts(battery)
     goals: list[dict[str, Any]] = []
     for name, sense, bound in promised:
         found = total[name]
@@ -334,7 +338,14 @@ def goals_of(variant: Variant, block: Mapping[str, Any]) -> list[dict[str, Any]]
                 "found": found,
                 "of": total[f"{name}_of"],
                 "seeds": len(block["by_seed"]),
-                "met": met if set(block["by_seed"]) == set(map(str, SEEDS)) else None,
+                "met": met if judged else None,
             }
         )
     return goals
+
+
+def unpromised_parts(battery: OrganismBattery) -> list[str]:
+    """The parts in which a battery is not the one whose goals were fixed. Labels are no part of what is counted."""
+    usual = OrganismBattery()
+    parts = ("rule", "organism", "extract", "dictionaries", "contrasts")
+    return [part for part in parts if getattr(battery, part) != getattr(usual, part)]

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from antar import __version__
 from antar.core.atomic import write_text
+from antar.prove.smollm2 import smollm2_section
 from antar.report.blocks import Badge, Block, Cell, Column, Facts, Folded, Paragraph, Row, Section, Table, Value
 from antar.report.page import content_policy, environment, style_sheet
 from antar.report.text import interval, listing, number, percent, setting
@@ -39,7 +40,9 @@ def write_page(proof: Mapping[str, Any], out: Path) -> Path:
     """Write `out`/index.html from what is in proof.json. The same proof gives the same bytes."""
     sections = [statistics_section(proof)]
     for name, block in (proof.get("organisms") or {}).items():
-        sections.append(organism_section(name, block))
+        if name == "vectors":  # its numbers are the section above
+            continue
+        sections.append(smollm2_section(block) if name == "smollm2" else organism_section(name, block))
     sections.append(_setting_section(proof))
     sheet = style_sheet()
     page = environment("antar.prove").get_template("proof.html.j2").render(
@@ -70,7 +73,9 @@ def headline(proof: Mapping[str, Any]) -> list[str]:
             told = f"Organism {name}: {met} of {len(judged)} goals met"
             lines.append(f"{told}; missed: {listing(missed)}." if missed else f"{told}.")
         elif goals:
-            lines.append(f"Organism {name}: too few seeds were made to judge its goals.")
+            lines.append(
+                f"Organism {name}: its goals are not judged: they are of five seeds, with the fixed gate and recipe."
+            )
     return lines or ["No number here has a promise beside it."]
 
 
@@ -136,7 +141,11 @@ def statistics_section(proof: Mapping[str, Any]) -> Section:
             "note",
         )
     ]
+    vectors = (proof.get("organisms") or {}).get("vectors")
+    if vectors:
+        blocks.append(Paragraph(f"The organism vectors: {vectors['what']}."))
     promised = _promises(proof)
+    intro = len(blocks)
     plain = {key: value for key, value in proof.items() if not isinstance(value, Mapping)}
     plain = {key: value for key, value in plain.items() if key not in ("quick", "seconds")}
     tables = [("All datasets together", plain)]
@@ -146,7 +155,7 @@ def statistics_section(proof: Mapping[str, Any]) -> Section:
         if found:
             note = block.get("what")
             blocks.append(_numbers_table(caption, found, note if isinstance(note, str) else ""))
-    if len(blocks) == 1:
+    if len(blocks) == intro:
         blocks.append(Paragraph("The statistics were not measured in this run."))
     return Section("statistics", "The statistics, on synthetic activations", blocks)
 

@@ -9,7 +9,7 @@ its own interval, and is written whether or not it is what was promised.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,6 +132,22 @@ def _design(battery: Battery) -> dict[str, Any]:
         "rates of the others": {LARGE: list(LARGE_RATES), "else": list(plain.rates)},
         "document_correlation": plain.document_correlation,
         "halves": "effects, p and q are those of the estimation half: about half of the documents",
+    }
+
+
+def vectors_block(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """The block `organisms.vectors`: what this organism is and its design; its numbers are at the proof's top.
+
+    numbers: what `run_battery` returned
+    """
+    apart = ("promised", "design", "seconds", "machine", "versions")
+    ends = ("_ci", "_n")
+    return {
+        "what": "synthetic activations of two checkpoints, from known sparse dictionaries whose features shift, "
+        "appear, vanish or stay, with documents clustered and languages unequally shared",
+        "numbers": [name for name in numbers if name not in apart and not name.endswith(ends)],
+        "numbers_are": "at the top of proof.json, each with its interval (_ci) and its n (_n) beside it",
+        "design": numbers["design"],
     }
 
 

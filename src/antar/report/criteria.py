@@ -36,13 +36,18 @@ def criteria_section(run: Run) -> Section:
             "criteria", "The seven criteria", [Paragraph("The criteria have not been measured in this run.")]
         )
     criteria = run.criteria["criteria"]
-    table = Table(
+    details = [_detail(criterion) for criterion in criteria]
+    return Section("criteria", "The seven criteria", [criteria_table(criteria), *details])
+
+
+def criteria_table(criteria: Sequence[Mapping[str, Any]]) -> Table:
+    """The criteria as `criteria.json` has them, a row each."""
+    return Table(
         "Each criterion beside its null: what the same number is where there is nothing to find. Intervals are 95%.",
         _COLUMNS,
         [_row(criterion) for criterion in criteria],
         stacked=True,
     )
-    return Section("criteria", "The seven criteria", [table, *(_detail(criterion) for criterion in criteria)])
 
 
 def _row(criterion: Mapping[str, Any]) -> Row:

@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from matplotlib.axes import Axes
 
+from antar.criteria.config import CriteriaConfig
 from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.text import fixed, number, percent
@@ -28,7 +29,8 @@ def thresholds(run: Run) -> tuple[float, float]:
     """(|d|, q) of the study's fourth criterion."""
     settings = run.study.get("criteria")
     settings = settings if isinstance(settings, Mapping) else {}
-    return float(settings.get("d", 0.8)), float(settings.get("q", 0.05))
+    usual = CriteriaConfig()
+    return float(settings.get("d", usual.d)), float(settings.get("q", usual.q))
 
 
 def pooled_rows(contrasts: pl.DataFrame) -> pl.DataFrame:

@@ -67,15 +67,21 @@ def drift_limits(run: Run) -> list[str]:
         unequal = [one for one in sham["layers"] if not one["equal"]]
         if not unequal:
             continue
-        told = listing([f"{fixed(one['ratio'])} times at layer {one['layer']}" for one in unequal])
-        why = "what shallower layers bring along is more already" if any(
-            one["factor"] == 0 for one in unequal
-        ) else f"it was trained for {plural(sham['steps'], 'step')}"  # fmt: skip
-        found.append(
-            f"Sham {sham['sham']} did not come to drift exactly as far as chat ({told}; {why}): there it is a "
-            f"{'harder' if all(one['ratio'] > 1 for one in unequal) else 'weaker'} null than equal drift would be."
-        )
+        told = "; ".join(_otherwise(one, sham["steps"]) for one in unequal)
+        found.append(f"Sham {sham['sham']} did not come to drift exactly as far as chat: {told}.")
     return found
+
+
+def _otherwise(one: Mapping[str, Any], steps: int) -> str:
+    """How far the sham drifts at one layer, why it is not as far as chat, and what that makes of the null there."""
+    if one["factor"] == 0:
+        why = "what shallower layers bring along is more already"
+    else:
+        why = f"it was trained for {plural(steps, 'step')}"
+    kind = "harder" if one["ratio"] > 1 else "weaker"
+    return (
+        f"{fixed(one['ratio'])} times at layer {one['layer']} ({why}), a {kind} null there than equal drift would be"
+    )
 
 
 def _uneven(sham: Mapping[str, Any]) -> list[str]:

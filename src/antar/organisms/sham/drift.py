@@ -22,6 +22,11 @@ from antar.models.tokens import TokenShard
 UNEVEN = 1.25
 """Where a language drifts more than this many times as far as on chat, or less than its inverse, it is said: one
 factor serves all languages, and contrasts are within one."""
+_WIDER = "set extract.dtype to bfloat16 or float32"
+
+
+class NotFiniteError(UserError):
+    """Activations with infinities or NaN in them."""
 
 
 @dataclass(frozen=True)
@@ -56,15 +61,18 @@ class Gauge:
         self._cfg = cfg
         self._weights = dict(self.reader.model.named_parameters())
         # Each probe is read by itself and always whole: equal batches make an unchanged model's drift exactly zero.
-        self._base = {name: self._read(self.reader, name, cfg.layers) for name in probes}
+        self._base = {name: self._read(self.reader, name, cfg.layers, self.reader.name, _WIDER) for name in probes}
 
-    def _read(self, reader: Reader, probe: str, layers: Sequence[int]) -> dict[int, np.ndarray]:
+    def _read(
+        self, reader: Reader, probe: str, layers: Sequence[int], who: str, remedy: str
+    ) -> dict[int, np.ndarray]:
+        """who: whose weights the reader holds; remedy: what to do where their activations are not finite."""
         found = pooled_means(reader, self.probes[probe].tokens, sorted(layers))
         for layer, acts_nd in found.items():
             if not np.isfinite(acts_nd).all():
-                raise UserError(
-                    f"{reader.name}, layer {layer}: expected finite activations, found infinities or NaN in "
-                    f"{self._cfg.dtype}; set extract.dtype to bfloat16 or float32"
+                raise NotFiniteError(
+                    f"{who}, layer {layer}: expected finite activations, found infinities or NaN in "
+                    f"{self._cfg.dtype}; {remedy}"
                 )
         return found
 
@@ -75,8 +83,10 @@ class Gauge:
             self._weights[name].copy_(tensor)
 
     def distances(self, probe: str, layers: Sequence[int]) -> dict[int, np.ndarray]:
-        """Layer → `[n_texts]`, of the weights that are loaded."""
-        found = self._read(self.reader, probe, layers)
+        """Layer → `[n_texts]`, of the weights that are loaded. NotFiniteError where their activations are not."""
+        # Base itself was finite, so the blame is not its and not the precision's.
+        who = f"the sham trained from {self.reader.name}"
+        found = self._read(self.reader, probe, layers, who, "lower lr under its `make`")
         return {layer: distances(acts_nd, self._base[probe][layer]) for layer, acts_nd in found.items()}
 
     def drift(self, probe: str, layers: Sequence[int]) -> dict[int, float]:
@@ -89,7 +99,7 @@ class Gauge:
         return {
             probe: {
                 layer: distances(acts_nd, self._base[probe][layer])
-                for layer, acts_nd in self._read(reader, probe, self._cfg.layers).items()
+                for layer, acts_nd in self._read(reader, probe, self._cfg.layers, reader.name, _WIDER).items()
             }
             for probe in self.probes
         }

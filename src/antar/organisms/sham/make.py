@@ -101,8 +101,8 @@ class _Maker:
         making = self.folder / _MAKING
         _save_tokenizer(self.pair.base, model, tokenizer, making)  # before hours of training: it may not be possible
         order = Order(len(ids), self.cfg.batch, seed, self.name)
-        training = Training(self.cfg, model, groups, gauge, targets, ids, order, self.folder, fingerprint)
-        course = training.run(f"sham {self.name}")
+        training = Training(self.name, self.cfg, model, groups, gauge, targets, ids, order, self.folder, fingerprint)
+        course = training.run()
         scaled = self._scale(model, groups, gauge, targets)
         facts = self._facts(course, scaled, gauge, chat, len(ids), probes)
         self._warn(facts)

@@ -18,12 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from antar.core.errors import UserError
 from antar.core.progress import Bar, progress
 from antar.core.seeds import numpy_rng
 from antar.dictionaries.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from antar.models.forward import batches, pad_right
 from antar.organisms.sham.config import ShamConfig
-from antar.organisms.sham.drift import Gauge
+from antar.organisms.sham.drift import Gauge, NotFiniteError
 from antar.organisms.sham.groups import Group
 
 if TYPE_CHECKING:
@@ -72,9 +73,11 @@ class Order:
 class Training:
     """One training of `model` in place, on token ids `texts`, until every layer's drift is its target.
 
-    groups: from shallow to deep; targets: one a group; folder: where checkpoints go; fingerprint: what they belong to
+    name: the sham's; groups: from shallow to deep; targets: one a group; folder: where checkpoints go; fingerprint:
+    what they belong to
     """
 
+    name: str
     cfg: ShamConfig
     model: PreTrainedModel
     groups: Sequence[Group]
@@ -85,14 +88,17 @@ class Training:
     folder: Path
     fingerprint: str
 
-    def run(self, title: str) -> Course:
-        """Train, or go on from a checkpoint; returns how it went. The last checkpoint stays, for the caller."""
+    def run(self) -> Course:
+        """Train, or go on from a checkpoint; returns how it went. The last checkpoint stays, for the caller.
+
+        UserError where the loss or the activations are no longer finite.
+        """
         optimiser = torch.optim.AdamW(
             [one for group in self.groups for one in group.parameters.values()],
             lr=self.cfg.lr, weight_decay=self.cfg.weight_decay,
         )  # fmt: skip
         course = self._resume(optimiser) or Course(active=[True] * len(self.groups))
-        with progress(title, self.cfg.max_steps, "steps") as bar:
+        with progress(f"sham {self.name}", self.cfg.max_steps, "steps") as bar:
             bar.advance(course.step)
             while not course.done:
                 self._train_to_next_check(optimiser, course, bar)
@@ -110,7 +116,10 @@ class Training:
             bar.advance()
         self.gauge.load({name: one for group in self.groups for name, one in group.parameters.items()})
         layers = [group.layer for group in self.groups]
-        found = self.gauge.drift("match", layers)
+        try:
+            found = self.gauge.drift("match", layers)
+        except NotFiniteError:
+            raise self._diverged("activations", course.step) from None
         course.drifts = [found[layer] for layer in layers]
         course.active = [drift < target for drift, target in zip(course.drifts, self.targets, strict=True)]
         course.checks.append({"step": course.step, "drift": course.drifts})
@@ -127,12 +136,20 @@ class Training:
             part["lr"] = self.cfg.lr * warm
         ids = [self.texts[row] for row in self.order.rows(course.step)]
         course.losses.append(backward(self.model, ids, self.cfg.token_budget, self.cfg.dtype))
+        if not np.isfinite(course.losses[-1]):
+            raise self._diverged("loss", course.step + 1)
         trained = [one for group in self.groups for one in group.parameters.values() if one.grad is not None]
         torch.nn.utils.clip_grad_norm_(trained, self.cfg.clip)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
         course.tokens += sum(map(len, ids))
         course.step += 1
+
+    def _diverged(self, what: str, step: int) -> UserError:
+        return UserError(
+            f"sham {self.name}: its training diverged at step {step}: expected finite {what}, found infinities "
+            f"or NaN; lower lr ({self.cfg.lr:g}) under its `make`"
+        )
 
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
