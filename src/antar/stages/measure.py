@@ -15,7 +15,7 @@ from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
-from antar.core.sites import UNTRAINED, DictionaryId, Site
+from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
 from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
@@ -58,7 +58,12 @@ _OTHER_CODE = (
 def artifacts(context: Context) -> list[Artifact]:
     study = context.study
     inputs = {name: context.manifest(name).content for name in ("corpus", "features", "interpret")}
-    inputs["codes"] = context.manifest("features").fingerprint.sha256
+    inputs["tables"] = context.manifest("features").fingerprint.sha256
+    # The tables know of each dictionary's own side only; contrasts read its codes on every side, and energies,
+    # magnitudes and baselines the activations themselves.
+    codes = [f"codes/{codes_folder(*one)}" for one in context.code_sets()]
+    stored = [f"activations/{site.folder}" for site in context.sites()]
+    inputs |= {name: context.manifest(name).content for name in (*codes, *stored)}
     for one in context.dictionary_ids():
         if one.is_replica:
             inputs[f"dictionaries/{one}"] = context.manifest(f"dictionaries/{one.folder}").content

@@ -1,0 +1,62 @@
+"""What makes features and criteria stale: everything that they read, whichever side it belongs to."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from antar.core.manifest import MANIFEST_NAME, Fingerprint, write_manifest
+from antar.core.sites import Site, codes_folder
+from antar.stages import features, measure
+
+sys.path.insert(0, str(Path(__file__).parent))
+from stored import STUDY, D, stored_run, write_site
+
+
+def write_artifact(folder: Path, name: str, content: str = "as it was") -> None:
+    path = folder / name / "content.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content, encoding="utf-8")
+    write_manifest(path.with_name(MANIFEST_NAME), name, Fingerprint(), [path])
+
+
+@pytest.fixture
+def context(tmp_path):
+    """A study with dictionaries on base alone, made as far as `interpret`."""
+    recipe = yaml.safe_load(STUDY)["dictionaries"]
+    context = stored_run(tmp_path, dictionaries=recipe | {"sides": ["base"], "seeds": 0, "folds": 0})
+    for one in context.dictionary_ids():
+        write_artifact(tmp_path, f"dictionaries/{one.folder}")
+    for dictionary, side in context.code_sets():
+        write_artifact(tmp_path, f"codes/{codes_folder(dictionary, side)}")
+    for name in ("features", "interpret"):
+        write_artifact(tmp_path, name)
+    return context
+
+
+def made_of(context) -> tuple[str, str]:
+    """Fingerprints of the tables and of the criteria; the tables' own manifest stays as it lies there."""
+    (criteria,) = measure.artifacts(context)
+    return features.artifacts(context)[-1].fingerprint.sha256, criteria.fingerprint.sha256
+
+
+@pytest.mark.parametrize("side", ["base", "chat", "sham:a"])
+def test_activations_of_every_side_are_inputs_of_geometry_and_criteria(context, side):
+    """Base alone has dictionaries, yet the shape of the shift and its energy are of chat and of the sham."""
+    tables, criteria = made_of(context)
+    assert made_of(context) == (tables, criteria)
+    write_site(context.folder, Site(side, 1), np.ones((context.n_texts(), D), np.float32))
+    changed_tables, changed_criteria = made_of(context)
+    assert changed_tables != tables and changed_criteria != criteria
+
+
+@pytest.mark.parametrize("side", ["base", "chat", "sham:a"])
+def test_codes_of_every_side_are_inputs_of_the_criteria(context, side):
+    (one, _) = context.code_sets()[0]
+    _, criteria = made_of(context)
+    write_artifact(context.folder, f"codes/{codes_folder(one, side)}", "encoded anew")
+    assert made_of(context)[1] != criteria
