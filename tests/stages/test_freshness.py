@@ -12,6 +12,7 @@ import yaml
 from antar.core.manifest import MANIFEST_NAME, Fingerprint, write_manifest
 from antar.core.sites import Site, codes_folder
 from antar.stages import features, measure
+from antar.stages.extract import model_identity
 
 sys.path.insert(0, str(Path(__file__).parent))
 from stored import STUDY, D, stored_run, write_site
@@ -60,3 +61,18 @@ def test_codes_of_every_side_are_inputs_of_the_criteria(context, side):
     _, criteria = made_of(context)
     write_artifact(context.folder, f"codes/{codes_folder(one, side)}", "encoded anew")
     assert made_of(context)[1] != criteria
+
+
+@pytest.mark.parametrize("name", ["config.json", "chat_template.jinja", "additional_chat_templates/tool_use.jinja"])
+def test_a_checkpoint_is_another_when_its_template_is(tmp_path, name):
+    """transformers 5 keeps a chat template in a file of its own, and others beside it in a folder."""
+    folder = tmp_path / "chat"
+    (folder / "additional_chat_templates").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    context = stored_run(tmp_path, models={"base": {"path": "nowhere"}, "chat": {"path": "chat"}})
+    found = [model_identity(context, "chat")]
+    for template in ("{{ messages }}", "<user>{{ messages }}"):
+        (folder / name).write_text(template, encoding="utf-8")
+        found.append(model_identity(context, "chat"))
+    (folder / "README.md").write_text("not a part of it", encoding="utf-8")
+    assert len(set(found)) == 3 and model_identity(context, "chat") == found[-1]
