@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 import yaml
 
+from antar.core.hashing import PACKAGE_ROOT
 from antar.core.manifest import MANIFEST_NAME, Fingerprint, write_manifest
 from antar.core.sites import Site, codes_folder
-from antar.stages import features, measure
+from antar.stages import features, measure, sham
 from antar.stages.extract import model_identity
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -76,3 +78,34 @@ def test_a_checkpoint_is_another_when_its_template_is(tmp_path, name):
         found.append(model_identity(context, "chat"))
     (folder / "README.md").write_text("not a part of it", encoding="utf-8")
     assert len(set(found)) == 3 and model_identity(context, "chat") == found[-1]
+
+
+def imported_by(module: str, found: set[str]) -> set[str]:
+    """`corpora/neutral.py` and every module of corpora that it comes to import."""
+    if module in found:
+        return found
+    found.add(module)
+    for node in ast.walk(ast.parse((PACKAGE_ROOT / module).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("antar.corpora"):
+            path = (node.module or "").removeprefix("antar.").replace(".", "/")
+            names = [f"{path}.py", f"{path}/__init__.py", *(f"{path}/{one.name}.py" for one in node.names)]
+            for name in names:
+                if (PACKAGE_ROOT / name).is_file():
+                    imported_by(name, found)
+    return found
+
+
+def test_the_code_that_makes_a_shams_texts_is_in_its_fingerprint(tmp_path, monkeypatch):
+    def parts(make):
+        said = []
+        monkeypatch.setattr(sham, "code_version", lambda *its: said.extend(its) or "")
+        models = {"base": {"path": "nowhere"}, "chat": {"path": "elsewhere"}, "shams": {"a": {"make": make}}}
+        sham.artifacts(stored_run(tmp_path, models=models))
+        return said
+
+    needed = imported_by("corpora/neutral.py", set()) - {"corpora/config.py"}  # the study's values are in the config
+    assert {"corpora/clean.py", "corpora/near.py", "corpora/sample.py", "corpora/rows.py"} <= needed
+    (tmp_path / "n.txt").write_text("neutral", encoding="utf-8")
+    own, given = parts({}), parts({"texts": "n.txt"})
+    assert [one for one in needed if not one.startswith(tuple(given))] == []
+    assert "core/seeds.py" in own and not any(one.startswith("corpora") for one in own)
