@@ -228,10 +228,15 @@ def with_q_values(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> list[Comparison]:
+def check_within(config: ContrastConfig, texts: pl.DataFrame) -> None:
+    """Raise a UserError where `within` is no column of `texts`."""
     if config.within is not None and config.within not in texts.columns:
         raise UserError(f"contrasts.within: expected a column of the texts, found {config.within!r}; one of "
                         f"{', '.join(texts.columns)}")  # fmt: skip
+
+
+def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> list[Comparison]:
+    check_within(config, texts)
     if contrast == "facet":
         return [one for facet in config.facets for one in _facet_comparison(facet, texts, config, seed)]
     cultural = (texts["group"] == "cultural").to_numpy()

@@ -118,8 +118,6 @@ class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
 
 def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     study, folder, texts = context.study, context.folder, context.texts()
-    for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
-        (folder / name).unlink(missing_ok=True)
     features = pl.read_parquet(folder / "features" / "features.parquet")
     live = {
         one: features.filter(pl.col("dictionary") == str(one)).sort("latent")["live"].to_numpy()
@@ -130,6 +128,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
     names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
     files = [folder / "features" / name for name in names]
+    for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
+        (folder / name).unlink(missing_ok=True)
     write_parquet(files[0], contrasts)
     files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
     energy = energies(context, texts)
