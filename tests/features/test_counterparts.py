@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise, permutations
 
 import numpy as np
@@ -251,7 +252,20 @@ def test_nothing_alive_is_nothing_matched_and_other_texts_are_a_user_error() -> 
 
 
 def share(null: str, matched: int, live: int, cosine: float | None) -> Share:
-    return Share(1, null, "base.layer01", "chat.layer01", live, live, matched, cosine, 0.5, 0.3, 0.3, 400)
+    return Share(
+        1,
+        null,
+        "base.layer01",
+        "base.layer01.seed1" if null else "chat.layer01",
+        live,
+        live,
+        matched,
+        cosine,
+        0.5,
+        0.3,
+        0.3,
+        400,
+    )
 
 
 def test_the_sentence_has_both_shares() -> None:
@@ -261,6 +275,19 @@ def test_the_sentence_has_both_shares() -> None:
         "20% of SmolLM2's features have a counterpart in its fine-tune's dictionary (mean cosine 0.80); another seed "
         "of SmolLM2's own gives 50% (mean cosine 0.70)."
     )
+    other = Share(1, "other_seed", "base.layer01", "base.layer01.seed2", 100, 100, 40, 0.7, 0.5, 0.3, 0.3, 400)
+    assert counterparts_sentence(
+        [
+            *shares[:2],
+            replace(other, dictionary_b="base.layer01.seed1", matched=50),
+            other,
+            replace(other, layer=2, matched=44),
+        ]
+    ) == (
+        "20% of base's features have a counterpart in chat's dictionary (mean cosine 0.80); 2 other seeds of base's "
+        "own give 45% on average, from 42% to 50% (mean cosine 0.70)."
+    )
+    null = "50% of base's features have a counterpart in another seed of base's own dictionary (mean cosine 0.70)."
+    assert counterparts_sentence([shares[2]]) == null
     assert "was not measured" in counterparts_sentence(shares[:2])  # type: ignore[operator]
-    assert counterparts_sentence([share("other_seed", 1, 2, 0.5)]) is None
     assert counterparts_sentence([share("", 0, 4, None)]).startswith("0% of base's")  # type: ignore[union-attr]

@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from antar.core.errors import UserError
 from antar.core.seeds import derive_seed, numpy_rng
+from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
 from antar.features.matching import match_random, unit
 
@@ -330,14 +331,32 @@ def pooled(shares: Sequence[Share], null: str = "") -> Pooled:
 
 
 def counterparts_sentence(shares: Sequence[Share], base: str = "base", chat: str = "chat") -> str | None:
-    """What a reader needs of it; None where nothing was compared."""
+    """What a reader needs of it, other seeds on average and by the least and the most; None where nothing was
+    compared."""
     real, null = pooled(shares), pooled(shares, OTHER_SEED)
+    apart = [one for one in (pooled(its, OTHER_SEED).share for its in _by_seed(shares)) if one is not None]
+    between = f" on average, from {min(apart):.0%} to {max(apart):.0%}" if len(apart) > 1 else ""
     if real.share is None:
-        return None
+        if null.share is None:
+            return None
+        which = f"{len(apart)} other seeds" if between else "another seed"
+        return (
+            f"{null.share:.0%}{between and f'{between},'} of {base}'s features have a counterpart in {which} of "
+            f"{base}'s own dictionary{_mean(null)}."
+        )
     line = f"{real.share:.0%} of {base}'s features have a counterpart in {chat}'s dictionary{_mean(real)}"
     if null.share is None:
         return f"{line}; how many another seed of {base}'s own dictionary would have was not measured."
-    return f"{line}; another seed of {base}'s own gives {null.share:.0%}{_mean(null)}."
+    who = f"{len(apart)} other seeds of {base}'s own give" if between else f"another seed of {base}'s own gives"
+    return f"{line}; {who} {null.share:.0%}{between}{_mean(null)}."
+
+
+def _by_seed(shares: Sequence[Share]) -> list[list[Share]]:
+    found: dict[int | None, list[Share]] = {}
+    for share in shares:
+        if share.null == OTHER_SEED:
+            found.setdefault(DictionaryId.parse(share.dictionary_b).seed, []).append(share)
+    return list(found.values())
 
 
 def _mean(found: Pooled) -> str:
