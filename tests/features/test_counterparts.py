@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from dataclasses import replace
+from itertools import pairwise, permutations
 
 import numpy as np
 import polars as pl
@@ -157,20 +158,53 @@ def test_latents_that_only_know_a_language_are_no_counterparts_for_that() -> Non
     assert find_counterparts(a, b, blocks_of(600)).matched.mean() > 0.5
 
 
-def test_documents_are_permuted_whole_and_within_their_stratum() -> None:
+@pytest.mark.parametrize("documents", [2, 3, 40])
+def test_documents_are_permuted_whole_within_their_stratum_and_no_text_meets_its_own(documents: int) -> None:
     rng = np.random.default_rng(3)
-    documents = np.array([f"d{i}" for i in rng.integers(0, 40, 300)])
-    stratum = np.where(rng.random(300) < 0.5, "en", "hi")
-    blocks = Blocks(documents, stratum)
-    order = blocks.permuted(1)
-    assert sorted(order.tolist()) == list(range(300)) and not np.array_equal(order, np.arange(300))
-    assert (stratum[order] == stratum).all()
-    for name in ("en", "hi"):
-        rows = np.flatnonzero(stratum == name)
-        rows = rows[np.argsort(documents[rows], kind="stable")]
-        laid_out = documents[order[rows]]
-        assert len(set(laid_out)) == 1 + np.sum(laid_out[1:] != laid_out[:-1]), "each document lies in one piece"
-    assert np.array_equal(blocks.permuted(1), order)
+    names = np.array([f"d{i}" for i in (rng.integers(0, 40, 300) if documents == 40 else np.arange(300) % documents)])
+    stratum = np.array(["en", "hi"])[np.arange(300) // 150]
+    blocks = Blocks(names, stratum)
+    assert blocks.exchangeable.all()
+    for seed in range(20):
+        order = blocks.permuted(seed)
+        assert sorted(order.tolist()) == list(range(300))
+        assert (stratum[order] == stratum).all() and (names[order] != names).all()
+        for language in ("en", "hi"):
+            for name in set(names):
+                place = np.argsort(order)[(names == name) & (stratum == language)]
+                # One text after another lies on the next of the same document, or goes on with a new one.
+                for here, there in pairwise(place):
+                    rest = np.flatnonzero((names == names[here]) & (stratum == language) & (np.arange(300) > here))
+                    first = np.flatnonzero((names == names[there]) & (stratum == language))[0]
+                    assert there == (rest[0] if len(rest) else first)
+    assert np.array_equal(blocks.permuted(1), blocks.permuted(1))
+    assert documents == 2 or not np.array_equal(blocks.permuted(1), blocks.permuted(2))
+
+
+def test_a_stratum_of_one_document_is_in_neither_the_correlation_nor_its_bar() -> None:
+    """Nothing can take the place of its texts, so their true pairs would be the null that pairs must exceed."""
+    a, b, _ = planted(0)
+    en = np.arange(400) % 4 == 0
+    documents = np.where(en, blocks_of(400).document, "the only one")
+    both = Blocks(documents, np.where(en, "en", "hi"))
+    found = find_counterparts(a, b, both, 1)
+    rows = np.flatnonzero(en)
+    alone = find_counterparts(a.of_texts(rows), b.of_texts(rows), both.of_texts(rows), 1)
+    assert found.matched.sum() == 28 and found.correlation_bar == alone.correlation_bar < 0.7
+    assert np.array_equal(found.place, alone.place) and np.array_equal(found.correlation, alone.correlation, True)
+    assert share_of(1, "", a, b, found).texts == found.texts == 100
+    with pytest.raises(ValueError, match="at most half of 300 texts"):
+        both.permuted(1)
+    nearly = Blocks(np.where(np.arange(400) % 8 == 1, "another", documents), both.stratum)
+    assert np.array_equal(nearly.exchangeable, en), "five in six of one document: it cannot keep clear of itself"
+
+
+def test_where_no_documents_can_be_exchanged_nothing_is_said() -> None:
+    a, b, _ = planted(0)
+    found = find_counterparts(a, b, Blocks(np.array(["d"] * 400), np.array(["en"] * 400)))
+    assert not found.matched.any()
+    none = share_of(1, "", a, b, found)
+    assert (none.texts, none.correlation_bar) == (0, None) and counterparts_sentence([none]) is None
 
 
 def test_sampled_documents_are_whole_and_within_the_limit() -> None:
@@ -218,7 +252,20 @@ def test_nothing_alive_is_nothing_matched_and_other_texts_are_a_user_error() -> 
 
 
 def share(null: str, matched: int, live: int, cosine: float | None) -> Share:
-    return Share(1, null, "base.layer01", "chat.layer01", live, live, matched, cosine, 0.5, 0.3, 0.3, 400)
+    return Share(
+        1,
+        null,
+        "base.layer01",
+        "base.layer01.seed1" if null else "chat.layer01",
+        live,
+        live,
+        matched,
+        cosine,
+        0.5,
+        0.3,
+        0.3,
+        400,
+    )
 
 
 def test_the_sentence_has_both_shares() -> None:
@@ -228,6 +275,19 @@ def test_the_sentence_has_both_shares() -> None:
         "20% of SmolLM2's features have a counterpart in its fine-tune's dictionary (mean cosine 0.80); another seed "
         "of SmolLM2's own gives 50% (mean cosine 0.70)."
     )
+    other = Share(1, "other_seed", "base.layer01", "base.layer01.seed2", 100, 100, 40, 0.7, 0.5, 0.3, 0.3, 400)
+    assert counterparts_sentence(
+        [
+            *shares[:2],
+            replace(other, dictionary_b="base.layer01.seed1", matched=50),
+            other,
+            replace(other, layer=2, matched=44),
+        ]
+    ) == (
+        "20% of base's features have a counterpart in chat's dictionary (mean cosine 0.80); 2 other seeds of base's "
+        "own give 45% on average, from 42% to 50% (mean cosine 0.70)."
+    )
+    null = "50% of base's features have a counterpart in another seed of base's own dictionary (mean cosine 0.70)."
+    assert counterparts_sentence([shares[2]]) == null
     assert "was not measured" in counterparts_sentence(shares[:2])  # type: ignore[operator]
-    assert counterparts_sentence([share("other_seed", 1, 2, 0.5)]) is None
     assert counterparts_sentence([share("", 0, 4, None)]).startswith("0% of base's")  # type: ignore[union-attr]

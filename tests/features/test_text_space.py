@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import AutoTokenizer, BertConfig, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    AutoTokenizer,
+    BertConfig,
+    BertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from antar.core.errors import UserError
 from antar.features import embed
@@ -137,6 +145,39 @@ def test_embeddings_equal_one_text_at_a_time(encoder: Path, monkeypatch: pytest.
             expected = model(input_ids=ids).last_hidden_state[0].mean(dim=0).numpy()
         np.testing.assert_allclose(vector, expected, atol=1e-5)
     assert found.dtype == np.float32 and sum(counted) == len(TEXTS) and len(counted) > 1
+
+
+@pytest.mark.parametrize("padding", [None, 1])
+def test_a_text_longer_than_the_encoders_positions_is_cut_there(
+    encoder: Path, tmp_path: Path, padding: int | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts, positions = ["lamps " * 100, "A dog"], 64
+    if padding is not None:  # RoBERTa's kind loses the positions up to its padding index
+        shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+        config = BertConfig.from_pretrained(encoder).to_dict() | {"pad_token_id": padding}
+        RobertaModel(
+            RobertaConfig(**{key: one for key, one in config.items() if key != "model_type"})
+        ).save_pretrained(tmp_path)
+        encoder, positions = tmp_path, 62
+    found = embed_texts(encoder, texts)
+    said = capsys.readouterr().err
+    assert f"at most {positions} tokens: texts are cut there, not after 256" in said
+    np.testing.assert_allclose(found, embed_texts(encoder, texts, max_tokens=positions), atol=1e-6)
+    assert "texts are cut" not in capsys.readouterr().err
+
+
+def test_pickled_and_damaged_weights_are_one_line(encoder: Path, tmp_path: Path) -> None:
+    shutil.copytree(encoder, tmp_path, dirs_exist_ok=True)
+    weights = tmp_path / "model.safetensors"
+    whole = weights.read_bytes()
+    torch.save(BertModel.from_pretrained(encoder).state_dict(), tmp_path / "pytorch_model.bin")
+    weights.unlink()
+    with pytest.raises(UserError, match=r"an encoder that transformers reads, found: .*safetensors") as pickled:
+        embed_texts(tmp_path, TEXTS)
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="an encoder that transformers reads") as torn:
+        embed_texts(tmp_path, TEXTS)
+    assert not any("\n" in str(caught.value) for caught in (pickled, torn))
 
 
 def test_what_is_no_encoder_is_one_line(tmp_path: Path) -> None:

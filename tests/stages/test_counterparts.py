@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from stored import STUDY, stored_run
 
 
-def test_base_is_compared_with_chat_and_with_the_first_other_seed_of_itself(tmp_path):
+def test_base_is_compared_with_chat_and_with_every_other_seed_of_itself(tmp_path):
     recipe = yaml.safe_load(STUDY)["dictionaries"]
     pairs = lambda **more: [  # noqa: E731
         (str(a), str(b), null) for a, b, null in compared(stored_run(tmp_path, dictionaries=recipe | more))
@@ -33,8 +33,10 @@ def test_base_is_compared_with_chat_and_with_the_first_other_seed_of_itself(tmp_
     plain = [(f"base.layer0{i}", f"chat.layer0{i}", "") for i in (0, 1)]
     assert pairs() == plain
     assert pairs(folds=3) == plain, "a fold is another set of texts, no other seed"
-    assert pairs(seeds=2)[:2] == [plain[0], ("base.layer00", "base.layer00.seed1", "other_seed")]
+    seeds = [("base.layer00", f"base.layer00.seed{seed}", "other_seed") for seed in (1, 2)]
+    assert pairs(seeds=2)[:3] == [plain[0], *seeds]
     assert pairs(sides=["base", "delta"]) == [], "a delta's features are of something else"
+    assert pairs(sides=["base"], seeds=2)[:2] == seeds, "the null stands without a chat dictionary too"
     kinds = pairs(kinds=["batchtopk", "crosscoder", "pca", "random"])
     assert [a for a, _, _ in kinds] == ["base.layer00.batchtopk", "base.layer01.batchtopk"]
 

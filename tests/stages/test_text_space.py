@@ -44,8 +44,12 @@ def test_an_encoder_is_found_beside_the_study_file_and_its_files_are_an_input(tm
     before = text_space_inputs(context)
     (folder / "README.md").write_text("not a part of it")
     assert text_space_inputs(context) == before
-    (folder / "model.safetensors").write_bytes(b"1")
-    assert text_space_inputs(context) != before
+    (folder / "pytorch_model.bin").write_bytes(b"never read")
+    assert text_space_inputs(context) == before
+    for name in ("model.safetensors", "spm.model", "source.spm"):
+        (folder / name).write_bytes(b"1")
+        assert text_space_inputs(context) != before
+        before = text_space_inputs(context)
     asked = []
 
     def embedded(folder, texts, max_tokens, done):

@@ -17,7 +17,7 @@ was never trained), and `pca`, `random` and `neurons`, the real contrast on a ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 import polars as pl
@@ -105,7 +105,7 @@ def measure_contrasts(
     sides = sides_of(codes)
     _check_defined_somewhere(config, sides)
     comparisons = {contrast: _comparisons(contrast, texts, config, seed) for contrast in _wanted(config)}
-    jobs = [(contrast, *job) for contrast in comparisons for job in _jobs(contrast, sides, config)]
+    jobs = jobs_of(codes, config)
     frames: list[pl.DataFrame] = []
     largest: dict[_Family, np.ndarray] = {}
     with progress("contrasts", len(jobs), "contrasts") as bar:
@@ -151,7 +151,7 @@ def with_p_max(table: pl.DataFrame, largest: Mapping[_Family, np.ndarray]) -> pl
     return table.with_columns(p_max=pl.Series(found, dtype=pl.Float64).fill_nan(None))
 
 
-def sides_of(codes: CodeSets) -> dict[DictionaryId, set[str]]:
+def sides_of(codes: Iterable[tuple[DictionaryId, str]]) -> dict[DictionaryId, set[str]]:
     found: dict[DictionaryId, set[str]] = {}
     for dictionary, side in codes:
         found.setdefault(dictionary, set()).add(side)
@@ -167,6 +167,14 @@ def _check_defined_somewhere(config: ContrastConfig, sides: dict[DictionaryId, s
     for contrast in _wanted(config):
         if sides and not any(contrast in defined_contrasts(one, its) for one, its in sides.items()):
             require_defined(contrast, *next(iter(sides.items())))
+
+
+def jobs_of(
+    codes: Iterable[tuple[DictionaryId, str]], config: ContrastConfig
+) -> list[tuple[str, DictionaryId, str, str, str]]:
+    """(contrast, dictionary, side a, side b, null) of everything that is measured on these (dictionary, side)."""
+    sides = sides_of(codes)
+    return [(contrast, *job) for contrast in _wanted(config) for job in _jobs(contrast, sides, config)]
 
 
 def _jobs(
@@ -229,10 +237,15 @@ def with_q_values(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> list[Comparison]:
+def check_within(config: ContrastConfig, texts: pl.DataFrame) -> None:
+    """Raise a UserError where `within` is no column of `texts`."""
     if config.within is not None and config.within not in texts.columns:
         raise UserError(f"contrasts.within: expected a column of the texts, found {config.within!r}; one of "
                         f"{', '.join(texts.columns)}")  # fmt: skip
+
+
+def _comparisons(contrast: str, texts: pl.DataFrame, config: ContrastConfig, seed: int) -> list[Comparison]:
+    check_within(config, texts)
     if contrast == "facet":
         return [one for facet in config.facets for one in _facet_comparison(facet, texts, config, seed)]
     cultural = (texts["group"] == "cultural").to_numpy()

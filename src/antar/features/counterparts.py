@@ -8,7 +8,7 @@ left unmatched, and the share that is matched is read beside that of another see
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy.optimize import linear_sum_assignment
 
 from antar.core.errors import UserError
 from antar.core.seeds import derive_seed, numpy_rng
+from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
 from antar.features.matching import match_random, unit
 
@@ -57,6 +58,9 @@ class LiveLatents:
     def texts(self) -> int:
         return _height(self.codes_tn)
 
+    def of_texts(self, rows: np.ndarray) -> LiveLatents:
+        return LiveLatents(self.name, self.latents, self.decoder_nd, self.codes_tn[rows])
+
 
 @dataclass(frozen=True)
 class Counterparts:
@@ -65,6 +69,7 @@ class Counterparts:
     place:           int64 `[n_a]`, into b's live latents
     cosine, correlation: float64 `[n_a]`
     cosine_bar, correlation_bar: what both must exceed
+    texts: over which codes were compared (see `Blocks.exchangeable`)
     """
 
     place: np.ndarray
@@ -72,6 +77,7 @@ class Counterparts:
     correlation: np.ndarray
     cosine_bar: float
     correlation_bar: float
+    texts: int
 
     @property
     def matched(self) -> np.ndarray:
@@ -104,7 +110,8 @@ def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int 
     Cosine is of the decoder rows, correlation is Pearson's of the two latents' codes over the same texts, within
     the strata of `blocks`; Hungarian method (Kuhn 1955). A pair is kept where its cosine is above the 99th
     percentile of the matched pairs of a with as many random directions as b has, and its correlation above that of
-    the matched pairs of a's codes with b's, the documents of b permuted within `blocks`. Both nulls are matched by
+    the matched pairs of a's codes with b's, the documents of b permuted within `blocks`; texts that are not
+    `exchangeable` there count nowhere. Both nulls are matched by
     the one score that they are about, which makes their pairs better than a mean of two would, and the bars higher.
 
     Dense float32 `[n_a, n_b]` a few times, and float64 inside scipy. Measured on one core of a busy machine: 1,024
@@ -121,6 +128,8 @@ def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int 
             f"counterparts: expected decoders of one width, found {a.decoder_nd.shape[1]} and "
             f"{b.decoder_nd.shape[1]}; compare dictionaries of one layer"
         )
+    compared = np.flatnonzero(blocks.exchangeable)
+    a, b, blocks = a.of_texts(compared), b.of_texts(compared), blocks.of_texts(compared)
     cosine_bar, correlation_bar = _bars(a, b, blocks, seed)
     cosines = unit(a.decoder_nd) @ unit(b.decoder_nd).T
     correlated = correlations(a.codes_tn, b.codes_tn, blocks.stratum)
@@ -130,7 +139,7 @@ def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int 
     kept = (cosine > cosine_bar) & (correlation > correlation_bar)
     place = np.full(len(a.latents), -1, dtype=np.int64)
     place[rows[kept]] = columns[kept]
-    found = Counterparts(place, _empty(a), _empty(a), cosine_bar, correlation_bar)
+    found = Counterparts(place, _empty(a), _empty(a), cosine_bar, correlation_bar, len(blocks))
     found.cosine[rows[kept]], found.correlation[rows[kept]] = cosine[kept], correlation[kept]
     return found
 
@@ -141,7 +150,7 @@ def _empty(a: LiveLatents) -> np.ndarray:
 
 def _bars(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int) -> tuple[float, float]:
     """The 99th percentiles of the two nulls; infinite where there is no pair."""
-    if not len(a.latents) or not len(b.latents):
+    if not len(a.latents) or not len(b.latents) or not len(blocks):
         return np.inf, np.inf
     random = match_random(a.decoder_nd, len(b.latents), derive_seed(seed, "counterparts")).cosine
     strangers = correlations(a.codes_tn, b.codes_tn[blocks.permuted(seed)], blocks.stratum)
@@ -195,6 +204,10 @@ class Blocks:
     they are and within which codes are correlated. Two latents that only tell Hindi from English, or culture from
     controls, are no pair for that, and do not raise the bar for all others.
 
+    Under the null no text may meet a text of its own document: what stays in its place, or meets its neighbour, is
+    the truth that the bar is to stand above. A stratum in which one document has more than half of the texts (most
+    often, all of them) has no such order; its texts are left out, of the null and of what is held against it.
+
     document, stratum: strings `[n_texts]`
     """
 
@@ -204,17 +217,39 @@ class Blocks:
     def __len__(self) -> int:
         return len(self.document)
 
+    def of_texts(self, rows: np.ndarray) -> Blocks:
+        return Blocks(self.document[rows], self.stratum[rows])
+
+    @property
+    def exchangeable(self) -> np.ndarray:
+        """bool `[n_texts]`: of a stratum in which each document has at most half of the texts."""
+        found = np.zeros(len(self), dtype=bool)
+        for rows, of_row in self._strata():
+            found[rows] = 2 * np.bincount(of_row).max() <= len(rows)
+        return found
+
     def permuted(self, seed: int) -> np.ndarray:
-        """int64 `[n_texts]`: for each text the one of its stratum that takes its place. Documents keep their texts
-        together and in order; where they differ in length, later ones shift."""
+        """int64 `[n_texts]`: for each text the one of its stratum, and of another document, that takes its place.
+
+        The documents are laid in a circle in random order, each with its texts together and in order, and the circle
+        is turned by no less than the longest document. Raises ValueError where texts are not `exchangeable`.
+        """
         rng = numpy_rng(seed, "permuted documents")
         order = np.empty(len(self), dtype=np.int64)
+        for rows, of_row in self._strata():
+            sizes = np.bincount(of_row)
+            longest = int(sizes.max())
+            if 2 * longest > len(rows):
+                raise ValueError(f"documents: expected at most half of {len(rows)} texts in one, found {longest}")
+            circle = rows[np.argsort(rng.permutation(len(sizes))[of_row], kind="stable")]
+            order[circle] = np.roll(circle, rng.integers(longest, len(rows) - longest, endpoint=True))
+        return order
+
+    def _strata(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(rows, the number of each row's document) of every stratum."""
         for stratum in np.unique(self.stratum):
             rows = np.flatnonzero(self.stratum == stratum)
-            names, of_row = np.unique(self.document[rows], return_inverse=True)
-            drawn = rng.permutation(len(names))
-            order[rows[np.argsort(of_row, kind="stable")]] = rows[np.argsort(drawn[of_row], kind="stable")]
-        return order
+            yield rows, np.unique(self.document[rows], return_inverse=True)[1]
 
 
 def sample_documents(documents: np.ndarray, rows: np.ndarray, most: int, seed: int) -> np.ndarray:
@@ -266,7 +301,7 @@ def share_of(layer: int, null: str, a: LiveLatents, b: LiveLatents, found: Count
         float(found.correlation[matched].mean()) if any_matched else None,
         found.cosine_bar if np.isfinite(found.cosine_bar) else None,
         found.correlation_bar if np.isfinite(found.correlation_bar) else None,
-        a.texts,
+        found.texts,
     )
 
 
@@ -277,7 +312,7 @@ def as_records(shares: Sequence[Share]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Pooled:
-    """Shares of all layers and kinds with one `null`, added up."""
+    """Shares of all layers and kinds with one `null`, added up; not those that no text could decide."""
 
     live: int
     matched: int
@@ -289,21 +324,39 @@ class Pooled:
 
 
 def pooled(shares: Sequence[Share], null: str = "") -> Pooled:
-    chosen = [share for share in shares if share.null == null]
+    chosen = [share for share in shares if share.null == null and share.texts]
     matched = sum(share.matched for share in chosen)
     total = sum(share.matched * share.cosine for share in chosen if share.cosine is not None)
     return Pooled(sum(share.live_a for share in chosen), matched, total / matched if matched else None)
 
 
 def counterparts_sentence(shares: Sequence[Share], base: str = "base", chat: str = "chat") -> str | None:
-    """What a reader needs of it; None where nothing was compared."""
+    """What a reader needs of it, other seeds on average and by the least and the most; None where nothing was
+    compared."""
     real, null = pooled(shares), pooled(shares, OTHER_SEED)
+    apart = [one for one in (pooled(its, OTHER_SEED).share for its in _by_seed(shares)) if one is not None]
+    between = f" on average, from {min(apart):.0%} to {max(apart):.0%}" if len(apart) > 1 else ""
     if real.share is None:
-        return None
+        if null.share is None:
+            return None
+        which = f"{len(apart)} other seeds" if between else "another seed"
+        return (
+            f"{null.share:.0%}{between and f'{between},'} of {base}'s features have a counterpart in {which} of "
+            f"{base}'s own dictionary{_mean(null)}."
+        )
     line = f"{real.share:.0%} of {base}'s features have a counterpart in {chat}'s dictionary{_mean(real)}"
     if null.share is None:
         return f"{line}; how many another seed of {base}'s own dictionary would have was not measured."
-    return f"{line}; another seed of {base}'s own gives {null.share:.0%}{_mean(null)}."
+    who = f"{len(apart)} other seeds of {base}'s own give" if between else f"another seed of {base}'s own gives"
+    return f"{line}; {who} {null.share:.0%}{between}{_mean(null)}."
+
+
+def _by_seed(shares: Sequence[Share]) -> list[list[Share]]:
+    found: dict[int | None, list[Share]] = {}
+    for share in shares:
+        if share.null == OTHER_SEED:
+            found.setdefault(DictionaryId.parse(share.dictionary_b).seed, []).append(share)
+    return list(found.values())
 
 
 def _mean(found: Pooled) -> str:

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModel, AutoTokenizer
 
 from antar.core.errors import UserError
+from antar.core.progress import say
 from antar.models.forward import batches
 
 TOKEN_BUDGET = 8192
@@ -20,13 +22,19 @@ def embed_texts(
     folder: Path, texts: Sequence[str], max_tokens: int = 256, done: Callable[[int], None] = lambda _: None
 ) -> np.ndarray:
     """float32 `[n_texts, d]`: the mean of the last layer's vectors over a text's tokens, special ones too, as
-    sentence encoders are trained (Reimers & Gurevych 2019, section 3); a text is cut after `max_tokens`.
+    sentence encoders are trained (Reimers & Gurevych 2019, section 3); a text is cut after `max_tokens`, and where
+    the encoder has fewer positions, after those (a line says so).
 
-    folder: a transformers checkpoint with its tokenizer, on this machine; nothing is looked for anywhere else
+    folder: a transformers checkpoint (safetensors) with its tokenizer, on this machine; nothing is looked for
+            anywhere else
     done:   called with the number of texts of each batch
     Runs on the CPU in fp32. Raises UserError where the folder holds no encoder that transformers can read.
     """
     tokenizer, model = _load(folder)
+    positions = _positions(model)
+    if positions is not None and positions < max_tokens:
+        say(f"  {folder.name} reads at most {positions} tokens: texts are cut there, not after {max_tokens}")
+        max_tokens = positions
     ids = [
         np.asarray(one, dtype=np.int64)
         for one in tokenizer(list(texts), truncation=True, max_length=max_tokens)["input_ids"]
@@ -55,8 +63,25 @@ def _load(folder: Path) -> tuple[Any, Any]:
                         "the path of one that is on this machine, or use text_space: tfidf")  # fmt: skip
     try:
         tokenizer = AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-        model = AutoModel.from_pretrained(str(folder), local_files_only=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError) as error:
+        # Weights are never unpickled: a folder that has none in safetensors is refused.
+        model = AutoModel.from_pretrained(
+            str(folder), local_files_only=True, dtype=torch.float32, use_safetensors=True
+        )
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         said = " ".join(str(error).split())[:200]
         raise UserError(f"{folder}: expected an encoder that transformers reads, found: {said}") from error
     return tokenizer, model.eval()
+
+
+def _positions(model: Any) -> int | None:
+    """How many tokens have a position; None where the encoder sets no bound. RoBERTa's kind counts from behind its
+    padding index."""
+    positions = getattr(model.config, "max_position_embeddings", None)
+    if not isinstance(positions, int) or positions < 1:
+        return None
+    padding = [
+        part.padding_idx + 1
+        for name, part in model.named_modules()
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None
+    ]
+    return positions - max(padding, default=0)

@@ -21,8 +21,8 @@ def counterparts_blocks(run: Run) -> list[Block]:
             "Dictionaries trained apart share no index of features, so those of the two sides are matched one to one "
             "by the mean of two scores: the cosine of what a feature writes, and the correlation of its codes over "
             "the same texts, within a language and group. A pair counts only where both are above the 99th "
-            "percentile of what chance gives (random directions; the other side's documents permuted). Another seed "
-            "of the same recipe on the same texts says how much of that any training would give."
+            "percentile of what chance gives (random directions; the other side's documents permuted). Other seeds "
+            "of the same recipe on the same texts say how much of that any training would give."
         ),
         Paragraph(sentence, "answer"),
         Table(

@@ -13,6 +13,7 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import say
 from antar.corpora import build_corpus, facet_columns, local_inputs
 from antar.corpora.config import CorpusConfig, HubSource
+from antar.features.contrasts import check_within
 from antar.organisms.config import TinyConfig
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, NotReady, config_slice, lock_key
@@ -51,10 +52,12 @@ def make(context: Context) -> None:
         return [path], {"n_texts": corpus.texts.height, **corpus.facts}
 
     manifest = ensure_files(artifact, build)
-    known = facet_columns(context.texts())
+    texts = context.texts()
+    known = facet_columns(texts)
     for facet in context.study.contrasts.facets:
         if facet not in known:  # said now, not hours later when facets are compared
             raise UserError(f"contrasts.facets: expected one of {', '.join(known) or 'no facet'}, found {facet!r}")
+    check_within(context.study.contrasts, texts)
     say(f"  {manifest.facts['n_texts']:,} texts")
 
 

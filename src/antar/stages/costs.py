@@ -9,13 +9,13 @@ from antar.core.sites import DictionaryId
 from antar.corpora.config import Organism as OrganismTexts
 from antar.corpora.config import Source
 from antar.dictionaries.config import DictionaryConfig
-from antar.features.contrasts import PAIRED, defined_contrasts
 from antar.interpret.config import LlmWorker
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
 from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
 from antar.organisms.tiny_texts import probe_texts
 from antar.stages.context import Context
+from antar.stages.contrast_costs import contrast_costs
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.sham_costs import sham_costs
 
@@ -63,34 +63,10 @@ def estimate_costs(context: Context) -> list[Cost]:
         known += f", at {cfg.k} latents a text on average"
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
     costs += [Cost(*one) for one in sham_costs(context)]
-    costs.append(_contrasts(context, n_texts, width))
+    fires = {one: n_texts * _k(one, cfg, width) for one in ids}
+    costs += [Cost(*one) for one in contrast_costs(context, fires, counted=corpus is not None)]
     costs.append(_llm_calls(context))
     return costs
-
-
-SECONDS_A_FIRING_AND_SHUFFLE = 2.5e-9
-"""CPU time of one contrast, all in all (benchmarks/results/contrasts.json); without Numba about five times that."""
-
-
-def _contrasts(context: Context, n_texts: int, width: int | None) -> Cost:
-    """CPU time of the contrasts, as if every text were compared; a facet counts once for each of its shuffles."""
-    study = context.study
-    asked = study.contrasts
-    seconds, tests = 0.0, 0
-    for one, side in context.code_sets():
-        defined = set(defined_contrasts(one, {"base", side}))
-        paired = [name for name in PAIRED if getattr(asked, name) and name in defined and side != "base"]
-        shuffles = asked.permutations * (asked.culture + len(paired))
-        shuffles += 0 if one.is_null else asked.facet_permutations * len(asked.facets)
-        firings = n_texts * _k(one, study.dictionaries, width)
-        seconds += firings * shuffles * SECONDS_A_FIRING_AND_SHUFFLE
-        tests += asked.culture + len(paired)
-    return Cost(
-        "contrasts",
-        f"at most {max(seconds / 60, 0.1):,.1f} CPU minutes",
-        f"{tests} contrasts of sets of codes, {asked.permutations:,} shuffles of the documents each"
-        + (f", and {', '.join(asked.facets)} value by value" if asked.facets else ""),
-    )
 
 
 def _chat_template(context: Context) -> Cost:

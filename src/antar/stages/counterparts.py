@@ -32,20 +32,17 @@ MOST_TEXTS = 8192
 
 
 def compared(context: Context) -> list[tuple[DictionaryId, DictionaryId, str]]:
-    """(base's, its counterpart's, null): base against chat wherever both are trained, then base against the first
-    replica of it with another seed."""
+    """(base's, its counterpart's, null): base against chat wherever both are trained, then base, with or without a
+    chat dictionary, against each replica of it with another seed."""
     ids = context.dictionary_ids()
     found: list[tuple[DictionaryId, DictionaryId, str]] = []
     for one in ids:
         if one.trained_on != "base" or one.is_replica or one.is_baseline:
             continue
         chat = DictionaryId("chat", one.layer, one.kind)
-        if chat not in ids:
-            continue
-        found.append((one, chat, ""))
-        seeds = sorted(other.seed for other in ids if other.of == one and other.seed is not None)
-        if seeds:
-            found.append((one, DictionaryId("base", one.layer, one.kind, seed=seeds[0]), OTHER_SEED))
+        if chat in ids:
+            found.append((one, chat, ""))
+        found += [(one, other, OTHER_SEED) for other in ids if other.of == one and other.seed is not None]
     return found
 
 

@@ -17,7 +17,7 @@ from antar.stages.artifact import Artifact, ensure_shards
 from antar.stages.context import Context, config_slice
 
 # What a checkpoint folder may hold that changes activations; anything else in it (a README) does not.
-_WEIGHTS = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt")
+_WEIGHTS = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt", "*.jinja", "additional_chat_templates/*")
 # Fields of the extraction that say where and how fast, and do not change a result beyond the last bits.
 _NO_EFFECT = ("token_budget", "device")
 
@@ -134,10 +134,10 @@ def _checkpoint_identity(context: Context, side: str, model: ModelConfig) -> str
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    return sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern)})
+    return sorted({path for pattern in _WEIGHTS for path in folder.glob(pattern) if path.is_file()})
 
 
 @cache
 def _folder_sha256(folder: Path, files: tuple[tuple[Path, int, int], ...]) -> str:
     # Several gigabytes for a real model: hashed once a process, and again when a file was written since.
-    return sha256_json({path.name: sha256_file(path) for path, _, _ in files})
+    return sha256_json({path.relative_to(folder).as_posix(): sha256_file(path) for path, _, _ in files})

@@ -52,6 +52,9 @@ def _tables(context: Context) -> Artifact:
         if not dictionary.is_replica:
             name = f"dictionaries/{dictionary.folder}"
             inputs |= {name: context.manifest(name).content, **site_content(context, dictionary.site)}
+    for layer in context.layers():
+        for side in _geometry_sides(context):
+            inputs |= site_content(context, Site(side, layer))
     return Artifact(
         "features",
         context.folder / "features",
@@ -124,13 +127,17 @@ def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mappi
     return files, {"features": table.height, "live": int(table["live"].sum())}
 
 
+def _geometry_sides(context: Context) -> list[str]:
+    return ["base", "chat", "delta", *(f"delta:{name}" for name in context.study.sham_names)]
+
+
 def geometry_rows(context: Context, train_rows: np.ndarray) -> list[dict[str, Any]]:
     """Participation ratio and PCA-90% rank of every side at every layer, on the training texts.
 
     They test the study's claim that deltas are easy because few directions change. `energy_share` is a side's mean
     norm as a share of base's.
     """
-    sides = ["base", "chat", "delta", *(f"delta:{name}" for name in context.study.sham_names)]
+    sides = _geometry_sides(context)
     rows: list[dict[str, Any]] = []
     for layer in context.layers():
         shapes = {side: geometry(read_site(context.folder, Site(side, layer)), train_rows) for side in sides}

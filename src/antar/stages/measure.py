@@ -15,7 +15,7 @@ from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
-from antar.core.sites import UNTRAINED, DictionaryId, Site
+from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
 from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
@@ -58,7 +58,12 @@ _OTHER_CODE = (
 def artifacts(context: Context) -> list[Artifact]:
     study = context.study
     inputs = {name: context.manifest(name).content for name in ("corpus", "features", "interpret")}
-    inputs["codes"] = context.manifest("features").fingerprint.sha256
+    inputs["tables"] = context.manifest("features").fingerprint.sha256
+    # The tables know of each dictionary's own side only; contrasts read its codes on every side, and energies,
+    # magnitudes and baselines the activations themselves.
+    codes = [f"codes/{codes_folder(*one)}" for one in context.code_sets()]
+    stored = [f"activations/{site.folder}" for site in context.sites()]
+    inputs |= {name: context.manifest(name).content for name in (*codes, *stored)}
     for one in context.dictionary_ids():
         if one.is_replica:
             inputs[f"dictionaries/{one}"] = context.manifest(f"dictionaries/{one.folder}").content
@@ -113,8 +118,6 @@ class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
 
 def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     study, folder, texts = context.study, context.folder, context.texts()
-    for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
-        (folder / name).unlink(missing_ok=True)
     features = pl.read_parquet(folder / "features" / "features.parquet")
     live = {
         one: features.filter(pl.col("dictionary") == str(one)).sort("latent")["live"].to_numpy()
@@ -127,6 +130,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     files = [folder / "features" / name for name in names]
     energy = energies(context, texts)
     contrasts = with_energy(contrasts, energy)
+    for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
+        (folder / name).unlink(missing_ok=True)
     write_parquet(files[0], contrasts)
     files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
     write_parquet(files[1], energy)

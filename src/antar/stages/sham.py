@@ -36,6 +36,12 @@ NONE_TO_MAKE = (
 )
 # Fields that say where, how fast and how safely, and do not change a result beyond the last bits.
 _NO_EFFECT = ("device", "token_budget", "checkpoint_every")
+_CODE = ("models", "organisms/sham", "stages/sham.py", "core/seeds.py")
+# What reads, cleans and draws the texts that a sham is given; what the study says of them is in the config.
+_CODE_OF_TEXTS = (
+    *(f"corpora/{name}.py" for name in ("neutral", "clean", "units", "language", "near", "sample", "records")),
+    *("corpora/rows.py", "corpora/hub.py", "corpora/sources"),
+)
 _EXTRACTION = ("layers", "max_tokens", "dtype", "pooling", "outliers", "outlier_multiple", "threads")
 
 
@@ -107,7 +113,7 @@ def _artifact(context: Context, name: str, cfg: ShamConfig) -> Artifact:
                 "clean": config_slice(study.corpus.clean) if cfg.texts else {},
                 "seed": study.seed,
             },
-            code=code_version("models", "organisms/sham", "corpora/neutral.py", "stages/sham.py"),
+            code=code_version(*_CODE, *(_CODE_OF_TEXTS if cfg.texts else ())),
         ),
     )
 

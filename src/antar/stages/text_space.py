@@ -16,7 +16,8 @@ from antar.features.text_space import tfidf_space
 from antar.interpret.words import tokens
 from antar.stages.context import Context
 
-_FILES = (".json", ".safetensors", ".txt", ".model")
+# Of the weights only safetensors are read (features/embed.py); the rest says what they and the tokenizer are.
+_FILES = (".json", ".safetensors", ".txt", ".model", ".spm", ".bpe", ".vocab")
 
 
 def text_vectors(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
