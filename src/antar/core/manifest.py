@@ -105,15 +105,22 @@ def damaged_files(path: Path, manifest: Manifest) -> dict[str, str]:
     return problems
 
 
+NAMED = 6
+"""Changed inputs that a reason names; a stage that reads many says how many more there are."""
+
+
 def why_stale(manifest: Manifest | None, wanted: Fingerprint) -> str | None:
-    """None when the artifact answers `wanted`; else the reason, naming each input or config key that changed."""
+    """None when the artifact answers `wanted`; else the reason, naming inputs (`NAMED` of them) and config keys."""
     if manifest is None:
         return "not made yet"
     if manifest.fingerprint == wanted:
         return None
     old = manifest.fingerprint
     names = sorted(old.inputs.keys() | wanted.inputs.keys())
-    reasons = [f"{name} changed" for name in names if old.inputs.get(name) != wanted.inputs.get(name)]
+    changed = [name for name in names if old.inputs.get(name) != wanted.inputs.get(name)]
+    reasons = [f"{name} changed" for name in changed[:NAMED]]
+    if len(changed) > NAMED:
+        reasons.append(f"{len(changed) - NAMED} more inputs changed")
     reasons += [f"{key} changed" for key in _changed_keys(old.config, wanted.config)]
     if old.code != wanted.code:
         reasons.append("antar's code changed")
