@@ -218,6 +218,6 @@ def test_each_row_about_a_change_carries_its_energy_and_the_largest_shams() -> N
     ]  # fmt: skip
     table = pl.DataFrame(rows, schema_overrides={"facet": pl.String, "value": pl.String})
     found = with_energy(table, energy)
-    assert found.columns == [*table.columns, "energy", "energy_sham"]
-    assert found["energy"].to_list() == pytest.approx([0.3, 0.1, 0.3, 0.2, 0.6, None, None, None])
-    assert found["energy_sham"].to_list() == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.4, None, None, None])
+    assert found.columns == [*table.columns, "energy_share", "energy_share_sham"]
+    assert found["energy_share"].to_list() == pytest.approx([0.3, 0.1, 0.3, 0.2, 0.6, None, None, None])
+    assert found["energy_share_sham"].to_list() == pytest.approx([0.2, 0.2, 0.2, 0.2, 0.4, None, None, None])

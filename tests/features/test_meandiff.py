@@ -228,7 +228,7 @@ def dense_codes(texts: pl.DataFrame, seed: int, shifts: dict[int, float], latent
     x = np.abs(rng.normal(size=(texts.height, latents)) + 4)
     for latent, shift in shifts.items():
         x[:, latent] += shift * (texts["group"] == "cultural").to_numpy()
-    return x
+    return np.maximum(x, 0.01)
 
 
 def table_of(texts: pl.DataFrame, dense: dict[DictionaryId, np.ndarray], delta_nd: np.ndarray) -> pl.DataFrame:

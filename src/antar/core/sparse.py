@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
+from antar.core.errors import UserError
+
 
 @dataclass(frozen=True)
 class SparseCodes:
@@ -24,6 +26,27 @@ class SparseCodes:
 
     def __len__(self) -> int:
         return len(self.indices_nk)
+
+    def check(self, name: str) -> None:
+        """Raise a UserError, which calls these codes `name`, unless every value is finite and at least 0 and every
+        latent that fires is one of `n_latents`. Compiled loops index by them without looking."""
+        if self.indices_nk.shape != self.values_nk.shape or self.indices_nk.ndim != 2:
+            raise UserError(
+                f"{name}: expected indices and values [n, k] of one shape, found {self.indices_nk.shape} and "
+                f"{self.values_nk.shape}"
+            )
+        bad = ~(np.isfinite(self.values_nk) & (self.values_nk >= 0))
+        if bad.any():
+            row, place = np.argwhere(bad)[0]
+            raise UserError(
+                f"{name}: expected finite values of at least 0, found {self.values_nk[row, place]} in text {row}, "
+                f"latent {self.indices_nk[row, place]}"
+            )
+        out = ((self.indices_nk < 0) | (self.indices_nk >= self.n_latents)) & (self.values_nk > 0)
+        if out.any():
+            row, place = np.argwhere(out)[0]
+            found = self.indices_nk[row, place]
+            raise UserError(f"{name}: expected latents 0 to {self.n_latents - 1}, found {found} in text {row}")
 
     @classmethod
     def of_flat(cls, indices: np.ndarray, values: np.ndarray, counts: np.ndarray, n_latents: int) -> SparseCodes:

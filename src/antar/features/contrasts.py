@@ -103,6 +103,7 @@ def measure_contrasts(
     """
     config = config or ContrastConfig()
     sides = sides_of(codes)
+    _check_texts(texts)
     _check_defined_somewhere(config, sides)
     comparisons = {contrast: _comparisons(contrast, texts, config, seed) for contrast in _wanted(config)}
     jobs = jobs_of(codes, config)
@@ -111,8 +112,8 @@ def measure_contrasts(
     with progress("contrasts", len(jobs), "contrasts") as bar:
         for contrast, dictionary, side_a, side_b, null in jobs:
             bar.note(f"{contrast} {dictionary}")
-            after = codes[dictionary, side_b]
-            before = codes[dictionary, side_a] if contrast in PAIRED else None
+            after = _checked(codes, dictionary, side_b, texts)
+            before = _checked(codes, dictionary, side_a, texts) if contrast in PAIRED else None
             alive = np.ones(after.n_latents, dtype=bool) if live is None else live[dictionary]
             for comparison in comparisons[contrast]:
                 frame, reached = measure(comparison, after, before, alive, config)
@@ -122,6 +123,29 @@ def measure_contrasts(
             bar.advance()
     table = pl.concat([frame for frame in frames if frame.height] or [pl.DataFrame(schema=SCHEMA)])
     return with_p_max(with_q_values(table), largest).select(pl.col(name).cast(SCHEMA[name]) for name in COLUMNS)
+
+
+def _check_texts(texts: pl.DataFrame) -> None:
+    needed = ("group", "language", "document", "split", "half")
+    if missing := [name for name in needed if name not in texts.columns]:
+        raise UserError(f"texts: expected the columns {', '.join(needed)}, found none called {', '.join(missing)}")
+    for name in needed:
+        if texts[name].null_count():
+            raise UserError(f"texts: expected a {name} for each text, found {texts[name].null_count()} without one")
+    if unknown := sorted(set(texts["half"].unique()) - {"select", "estimate"}):
+        raise UserError(f"texts: expected half to be select or estimate, found {', '.join(map(str, unknown))}")
+    if POOLED in set(texts["language"].unique()):
+        raise UserError(
+            f"texts: expected languages with names of their own, found {POOLED!r}, which names all of them"
+        )
+
+
+def _checked(codes: CodeSets, dictionary: DictionaryId, side: str, texts: pl.DataFrame) -> SparseCodes:
+    found = codes[dictionary, side]
+    if len(found) != texts.height:
+        raise UserError(f"codes of {dictionary}@{side}: expected {texts.height} texts, found {len(found)}")
+    found.check(f"codes of {dictionary}@{side}")
+    return found
 
 
 _Family = tuple[str, str | None, str]

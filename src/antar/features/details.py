@@ -44,6 +44,7 @@ def paired_details(entries: Sequence[Entries], designs: Sequence[Design], n_late
         parts.append((float(len(design.rows)), auroc, [part]))
         _set_auroc(found, place, 0, [parts[-1]])
     _set_auroc(found, len(designs), 0, parts)
+    _forget_silent(found, entries, n_latents)
     found["language_auroc"][:, :, 0] = _language_auroc(entries, designs, n_latents)
     return found
 
@@ -87,6 +88,7 @@ def unpaired_details(
         _set_auroc(found, len(designs), column, auroc)
         _set(found, _PARTIAL, len(designs), column, adjusted_effect(after_length, sd[-1, :, column]))
         _set(found, _WITHIN, len(designs), column, adjusted_effect(within, sd[-1, :, column]))
+    _forget_silent(found, entries, n_latents)
     found["language_auroc"][:] = _language_auroc(entries, designs, n_latents)[None, :, None]
     return found
 
@@ -120,6 +122,14 @@ def _set_auroc(found: dict[str, np.ndarray], place: int, column: int, languages:
     auroc = np.sum([weight / total * one for weight, one, _ in languages], axis=0)
     parts = [((weight / total) ** 2 * variance, freedom) for weight, _, its in languages for variance, freedom in its]
     found["auroc_lo"][place, :, column], found["auroc_hi"][place, :, column] = on_logit_scale(auroc, parts)
+
+
+def _forget_silent(found: dict[str, np.ndarray], entries: Sequence[Entries], n_latents: int) -> None:
+    """Where a latent fires on no text, nothing is known of its AUROC, ½ though it is."""
+    fires = [np.bincount(one.latent, (one.a > 0) | (one.b > 0), minlength=n_latents) > 0 for one in entries]
+    silent = ~np.stack([*fires, np.any(fires, axis=0)])
+    for name in ("auroc_lo", "auroc_hi"):
+        found[name][silent] = np.nan
 
 
 def _language_auroc(entries: Sequence[Entries], designs: Sequence[Design], n_latents: int) -> np.ndarray:

@@ -100,9 +100,9 @@ def with_energy(contrasts: pl.DataFrame, energy: pl.DataFrame) -> pl.DataFrame:
     """The table of contrasts with the energy of the shift that each row is about, and the largest sham's beside it.
 
     contrasts: with `contrast`, `dictionary`, `side_b`, `facet`, `value` and `language`; energy: of `shift_energy`
-    Adds `energy` and `energy_sham`, shares of the mean activation norm: of a facet row, its value's energy; of
-    another, the cultural texts' (centred on the controls'). Null for rows that compare no two checkpoints (culture
-    and facets of a dictionary that is not one of differences) and, the second, without a sham.
+    Adds `energy_share` and `energy_share_sham`, shares of the mean activation norm: of a facet row, its value's
+    energy; of another, the cultural texts' (centred on the controls'). Null for rows that compare no two checkpoints
+    (culture and facets of a dictionary that is not one of differences) and, the second, without a sham.
     """
     layer = pl.col("dictionary").str.extract(r"\.layer(\d+)").cast(pl.Int64)
     trained_on = pl.col("dictionary").str.extract(r"^([a-z]+(?::[a-z0-9]+)?)")
@@ -125,14 +125,14 @@ def with_energy(contrasts: pl.DataFrame, energy: pl.DataFrame) -> pl.DataFrame:
     shares = energy.select(
         pl.col("site").str.extract(r"\.layer(\d+)").cast(pl.Int64).alias("_layer"),
         pl.col("side").alias("_side"), pl.col("facet").alias("_facet"), pl.col("value").alias("_value"), "language",
-        pl.col("share").alias("energy"),
+        pl.col("share").alias("energy_share"),
     )  # fmt: skip
     shams = shares.filter(pl.col("_side").str.starts_with("delta:")).group_by(keys).agg(
-        pl.col("energy").max().alias("energy_sham")
+        pl.col("energy_share").max().alias("energy_share_sham")
     )  # fmt: skip
     found = rows.join(shares, on=["_side", *keys], how="left", maintain_order="left")
     found = found.join(shams, on=keys, how="left", maintain_order="left")
     about_a_change = pl.col("_side").is_not_null()
     return found.with_columns(
-        energy_sham=pl.when(about_a_change).then(pl.col("energy_sham"))
+        energy_share_sham=pl.when(about_a_change).then(pl.col("energy_share_sham"))
     ).drop("_layer", "_side", "_facet", "_value")  # fmt: skip
