@@ -188,9 +188,7 @@ def _forget(artifacts: list[Artifact]) -> None:
 def _check_stage(name: str, stages: list[Stage]) -> None:
     names = [stage.name for stage in stages]
     if name == "sham" and name not in names:
-        of_organism = (
-            "sham: this study's shams come with its organism (`antar organism STUDY`); none is to be made"
-        )
+        of_organism = "sham: this study's shams come with its organism (`antar organism STUDY`); none is to be made"
         raise UserError(of_organism if "organism" in names else sham.NONE_TO_MAKE)
     if name not in names:
         raise UserError(f"stage: expected one of {', '.join(names)}, found {name!r}")
