@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field
 
 from antar.core.config import Config
+from antar.interpret.llm.config import LlamaCppWorker, LlmWorker
 
 
 class KeywordWorker(Config):
@@ -19,33 +20,12 @@ class KeywordWorker(Config):
     kind: Literal["keywords"] = "keywords"
 
 
-class LlmWorker(Config):
-    """A language model behind an OpenAI-compatible endpoint."""
-
-    kind: Literal["llm"] = "llm"
-    model: str = Field(min_length=1)
-    """The model's name at the endpoint, e.g. `Qwen/Qwen1.5-32B-Chat`."""
-    revision: str | None = None
-    """The pinned revision of the weights, for the record."""
-    base_url: str | None = None
-    """The endpoint, e.g. `http://127.0.0.1:8000/v1`. None: the keyword worker stands in, and the run says so."""
-
-    @model_validator(mode="after")
-    def _no_client_yet(self) -> LlmWorker:
-        if self.base_url is not None:
-            raise ValueError(
-                f"base_url: expected null, found {self.base_url!r}: this version of antar has no LLM client; "
-                "set it to null and keywords are used instead"
-            )
-        return self
-
-
 def _by_name(value: Any) -> Any:
     """`labeller: keywords` is short for `labeller: {kind: keywords}`."""
     return {"kind": value} if isinstance(value, str) else value
 
 
-Worker = Annotated[KeywordWorker | LlmWorker, Field(discriminator="kind"), BeforeValidator(_by_name)]
+Worker = Annotated[KeywordWorker | LlmWorker | LlamaCppWorker, Field(discriminator="kind"), BeforeValidator(_by_name)]
 
 PUBLISHED_LABELLER = LlmWorker(model="Qwen/Qwen1.5-32B-Chat")
 PUBLISHED_VALIDATOR = LlmWorker(model="Qwen/Qwen3-30B-A3B")
@@ -78,7 +58,10 @@ class ValidationConfig(Config):
     min_texts: int = Field(default=5, ge=2)
     """With fewer a label cannot be checked, and is not kept."""
     keep_at: float = Field(default=0.70, gt=0.5, le=1)
-    """The balanced accuracy that a label needs; its interval must also lie above one half."""
+    """The balanced accuracy that a keyword label needs; its interval must also lie above one half."""
+    controls: float = Field(default=0.10, ge=0, lt=0.5)
+    """The share of an LLM validator's items that carry a label known to be wrong, unmarked; as many more carry one
+    that is right by construction. They measure the validator and never reach the results."""
 
 
 class PredictionConfig(Config):
@@ -90,6 +73,8 @@ class PredictionConfig(Config):
     """A feature with fewer held-out texts that fire it is not tested; the run says how many there were."""
     quantiles: int = Field(default=5, ge=1)
     """The firing texts are drawn evenly from so many quantiles of their activation."""
+    saebench: bool = True
+    """Also ask SAEBench's form (14 texts in one question, accuracy), beside its always-no baseline of 0.714."""
     neighbours: int = Field(default=5, ge=1)
     """Hard texts fire one of the so many nearest features (decoder cosine) and not this one."""
 
@@ -103,11 +88,21 @@ class InterpretConfig(Config):
     """Who checks it on other texts. Published: Qwen3-30B-A3B."""
     predictor: Worker = KeywordWorker()
     """Who predicts firing from the label alone (criterion 3)."""
+    choose: Literal["live", "effect", "coherence", "all"] = "live"
+    """Which features of a dictionary are taken: `live` a random sample of the live ones, so that criterion 3 is not
+    measured on the best; `effect` those of the largest difference between cultural and control texts; `coherence`
+    those whose examples are most alike in words (both on the select half); `all` every live one."""
     features_per_site: int | None = Field(default=400, ge=1)
-    """Coherent features of a dictionary that are validated and predicted: a random sample, so that criterion 3 is
-    not measured on the best ones. None: all. Keyword labels are made for every live feature in any case."""
+    """How many of a dictionary are taken: an LLM labels so many, and what it finds coherent is validated and
+    predicted; of keyword labels so many coherent ones are. None: all. Keyword labels are made for every live feature
+    in any case."""
     examples: int = Field(default=20, ge=2)
     """Example texts that a labeller sees."""
+    top_share: float = Field(default=0.5, gt=0, le=1)
+    """The share of an LLM's examples that are a feature's strongest texts; the rest come evenly from the range of its
+    activation below them. Published: 1. Keyword labels read the strongest texts alone."""
+    hard_negatives: int = Field(default=0, ge=0)
+    """Texts that an LLM labeller sees beside them which fire the nearest features and not this one."""
     characters: int = Field(default=300, ge=50)
     """Where a text is cut for an LLM. Keywords are counted over whole texts."""
     checkpoint_every: int = Field(default=100, ge=1)

@@ -31,16 +31,16 @@ _STRINGS = pl.List(pl.String)
 LABEL_SCHEMA: dict[str, Any] = {
     "feature": pl.String, "coherent": pl.Boolean, "label": pl.String, "keywords": _STRINGS, "needed": pl.Int64,
     "category": pl.String, "language": pl.String, "evidence": _STRINGS, "reason": pl.String, "labeller": pl.String,
-    "version": pl.String,
+    "version": pl.String, "failed": pl.String,
 }  # fmt: skip
 VERDICT_SCHEMA: dict[str, Any] = {
     "feature": pl.String, "verdict": pl.String, "reason": pl.String, "label": pl.String, "keywords": _STRINGS,
     "needed": pl.Int64, "evidence": _STRINGS, "balanced_accuracy": pl.Float64, "low": pl.Float64, "high": pl.Float64,
-    "validator": pl.String, "version": pl.String,
+    "validator": pl.String, "version": pl.String, "failed": pl.String,
 }  # fmt: skip
 PREDICTION_SCHEMA: dict[str, Any] = {
     "feature": pl.String, "text_id": pl.String, "fires": pl.Boolean, "predicted": pl.Boolean, "score": pl.Float64,
-    "predictor": pl.String, "wrong_label": pl.Boolean, "version": pl.String,
+    "predictor": pl.String, "wrong_label": pl.Boolean, "version": pl.String, "failed": pl.String,
 }  # fmt: skip
 
 

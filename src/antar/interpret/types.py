@@ -31,12 +31,13 @@ class ShownText:
 class Evidence:
     """What a labeller may see of a feature: its strongest texts, and texts that do not fire it.
 
-    Both come from the select half of the corpus only.
+    hard: texts that fire one of the nearest features and not this one. All come from the select half of the corpus.
     """
 
     feature: str
     examples: tuple[ShownText, ...]
     background: tuple[ShownText, ...]
+    hard: tuple[ShownText, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Label:
 
     keywords: the words that the label names, strongest first
     needed:   how many of the keywords a text holds when the label speaks of it (keyword labels only; else 1)
+    language: what the examples are in, or what the labeller says that the feature is about
     evidence: ids among the shown examples
+    failed:   why there is no answer; then `coherent` is False and `label` None
     """
 
     feature: str
@@ -57,6 +60,7 @@ class Label:
     language: str
     evidence: tuple[str, ...]
     reason: str
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,13 +83,14 @@ class ValidationCase:
 class Verdict:
     """A validator's answer. `label`, `keywords` and `needed` are the revised ones under REVISE, else the same.
 
+    verdict:  None for a call that failed, for which `failed` is the reason; the labeller's label then stands
     balanced_accuracy, low, high: of the label that stands, on the judging texts, with its 95% interval; None when
-                                  there were too few texts
+                                  there were too few texts, and from a language model
     evidence: ids among the shown texts
     """
 
     feature: str
-    verdict: VerdictName
+    verdict: VerdictName | None
     reason: str
     label: str
     keywords: tuple[str, ...]
@@ -94,6 +99,7 @@ class Verdict:
     balanced_accuracy: float | None
     low: float | None
     high: float | None
+    failed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -122,10 +128,29 @@ class PredictionCase:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Does the text fire the feature? `predicted` is None for a call that failed, which counts as wrong."""
+    """Does the text fire the feature? `predicted` is None for a call that failed, which counts as wrong; `failed` is
+    the reason. `score` orders the texts: the probability of yes, or the share of keywords held."""
 
     predicted: bool | None
     score: float | None
+    failed: str | None = None
+
+
+@dataclass(frozen=True)
+class SaebenchCase:
+    """One claim and the texts of SAEBench's form, in the order shown. `fires` is the truth, not to be read."""
+
+    claim: Claim
+    texts: tuple[ShownText, ...]
+    fires: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class SaebenchAnswer:
+    """Which of the texts fire the feature, in their order; None for a call that failed, with the reason."""
+
+    predicted: tuple[bool, ...] | None
+    failed: str | None = None
 
 
 class Labeller(Protocol):

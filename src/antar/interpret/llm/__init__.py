@@ -1,0 +1,1 @@
+"""Language models behind OpenAI-compatible servers: clients that lose no call, and what they are asked."""
