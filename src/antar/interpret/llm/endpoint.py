@@ -1,0 +1,250 @@
+"""One endpoint as the client sees it: what the server there can do, and one attempt at one call.
+
+Servers say that they speak OpenAI's protocol and mean different parts of it. So each is asked once, with tiny
+questions: does it know the model, does it hold to a JSON schema (else to JSON at all, else to nothing), does it give
+probabilities. Whatever it promises, every answer is checked again here.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import openai
+from openai.types.chat import ChatCompletion
+from pydantic import ValidationError
+
+from antar.core.hashing import sha256_json
+from antar.interpret.llm.asking import Target, schema_of
+from antar.interpret.llm.calls import Call
+from antar.interpret.llm.faults import BadAnswer, Broken, NoEntry, Refused, fault_of, one_line
+from antar.interpret.llm.limit import Limit
+from antar.interpret.llm.replies import first_object, yes_or_no, yes_share
+
+Structured = Literal["json_schema", "json_object", "prompt"]
+TOP_LOGPROBS = (20, 5)
+"""How many alternatives of the first token are asked for; servers allow different numbers."""
+WORD_TOKENS = 4
+"""What a one-word answer may have where no probabilities tell the first token's meaning."""
+AGAIN = (
+    "Your last answer could not be used: it did not have the required shape, or it named ids that are not there. "
+    "Answer once more, in the required shape only."
+)
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """structured: how a schema is asked for; top_logprobs: alternatives of a token that it gives, 0 for none.
+
+    None: not asked yet.
+    """
+
+    structured: Structured | None = None
+    top_logprobs: int | None = None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One usable answer, and what the record keeps of how it came."""
+
+    answer: dict[str, Any]
+    score: float | None
+    facts: dict[str, Any]
+    seconds: float
+
+
+@dataclass
+class Spent:
+    """Tokens of every attempt that was answered, usable or not."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+    def add(self, completion: ChatCompletion) -> None:
+        if completion.usage is not None:
+            self.prompt_tokens += completion.usage.prompt_tokens or 0
+            self.completion_tokens += completion.usage.completion_tokens or 0
+
+
+class Endpoint:
+    """A server, for one event loop."""
+
+    def __init__(
+        self,
+        target: Target,
+        model: str,
+        parameters: Mapping[str, Any],
+        timeout_s: float,
+        abilities: Abilities | None = None,
+    ) -> None:
+        self.target, self.model = target, model
+        self.limit = Limit(target.concurrency, timeout_s)
+        self._parameters, self._timeout_s = parameters, timeout_s
+        self._client = openai.AsyncOpenAI(
+            base_url=target.base_url, api_key=target.key or "none", max_retries=0, timeout=timeout_s
+        )
+        self.abilities = abilities or Abilities()
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def is_up(self) -> bool:
+        try:
+            await self._client.models.list(timeout=min(10.0, self._timeout_s))
+        except Exception as error:  # whatever it is, the endpoint is not up
+            return isinstance(fault_of(error), NoEntry | Refused)
+        return True
+
+    async def probe(self, one_token: bool) -> None:
+        """Find out what is not known yet for this kind of call. Raises a Fault when the server does not answer, or
+        does not know the model."""
+        known = self.abilities
+        if known == Abilities():
+            await self._check_model()
+        if one_token and known.top_logprobs is None:
+            self.abilities = replace(known, top_logprobs=await self._probe_logprobs())
+        elif not one_token and known.structured is None:
+            self.abilities = replace(known, structured=await self._probe_structured())
+
+    async def _check_model(self) -> None:
+        try:
+            listed = [model.id async for model in await self._client.models.list()]
+        except Exception as error:
+            fault = fault_of(error)
+            if isinstance(fault, NoEntry) and fault.args[0].startswith("404"):
+                return  # it lists no models, which is no fault
+            raise fault from error
+        # Ollama lists `name:latest` for what is asked for as `name`.
+        if listed and not any(name == self.model or name.startswith(f"{self.model}:") for name in listed):
+            raise NoEntry(f"it serves {', '.join(listed[:5])}, not {self.model}")
+
+    async def _probe_structured(self) -> Structured:
+        wanted = sha256_json([self.model, "probe"])[:8]
+        schema = {
+            "type": "object",
+            "properties": {"probe": {"type": "string", "enum": [wanted]}},
+            "required": ["probe"],
+            "additionalProperties": False,
+        }
+        question = 'Answer with one JSON object that has one key, "probe". Its value is any word.'
+        for mode in ("json_schema", "json_object"):
+            try:
+                content = (
+                    (await self._chat("Reply in JSON.", question, 64, _response_format(mode, schema)))
+                    .choices[0]
+                    .message.content
+                )
+            except Refused:
+                continue
+            found = first_object(content or "")
+            if found is not None and (mode == "json_object" or found.get("probe") == wanted):
+                return mode
+        return "prompt"
+
+    async def _probe_logprobs(self) -> int:
+        for top in TOP_LOGPROBS:
+            try:
+                completion = await self._chat(
+                    "Answer with one word.", "Say yes.", 1, {"logprobs": True, "top_logprobs": top}
+                )
+            except Refused:
+                continue
+            if _alternatives(completion):
+                return top
+        return 0
+
+    async def _chat(self, system: str, user: str, max_tokens: int, more: Mapping[str, Any]) -> ChatCompletion:
+        # What chat completions have beyond the plain fields goes in as the body, so that no field is lost or renamed.
+        try:
+            completion = await self._client.chat.completions.create(
+                model=self.model,
+                messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
+                max_tokens=max_tokens,
+                temperature=self._parameters["temperature"],
+                seed=self._parameters["seed"],
+                extra_body={**self._parameters["extra_body"], **more},
+            )
+        except Exception as error:
+            raise fault_of(error) from error
+        if not getattr(completion, "choices", None):
+            raise Broken("a reply without an answer in it")
+        return completion
+
+    async def attempt(self, call: Call, spent: Spent, again: bool) -> Reply:
+        """Ask once. `again`: an answer has come before and could not be used. Raises a Fault."""
+        user = f"{call.user}\n\n{AGAIN}" if again else call.user
+        started = time.monotonic()
+        if call.answer is None:
+            top = self.abilities.top_logprobs
+            more = {"logprobs": True, "top_logprobs": top} if top else {}
+            completion = await self._chat(call.system, user, 1 if top else WORD_TOKENS, more)
+        else:
+            more = _response_format(self.abilities.structured or "prompt", schema_of(call) or {})
+            completion = await self._chat(call.system, user, self._parameters["max_tokens"], more)
+        seconds = time.monotonic() - started
+        spent.add(completion)
+        answer, score = _word(completion) if call.answer is None else (_structured(call, completion), None)
+        return Reply(answer, score, self._facts(completion), seconds)
+
+    def _facts(self, completion: ChatCompletion) -> dict[str, Any]:
+        return {
+            "endpoint": self.target.base_url,
+            "served_model": completion.model,
+            "system_fingerprint": completion.system_fingerprint,
+            "structured": self.abilities.structured,
+            "top_logprobs": self.abilities.top_logprobs,
+            "finish_reason": completion.choices[0].finish_reason,
+            "text": completion.choices[0].message.content,
+        }
+
+
+def _response_format(mode: Structured, schema: Mapping[str, Any]) -> dict[str, Any]:
+    if mode == "prompt":
+        return {}
+    if mode == "json_object":
+        return {"response_format": {"type": "json_object"}}
+    named = {"name": "answer", "strict": True, "schema": schema}
+    return {"response_format": {"type": "json_schema", "json_schema": named}}
+
+
+def _structured(call: Call, completion: ChatCompletion) -> dict[str, Any]:
+    """The answer, held to the schema whatever the server promised, and to the ids that were shown."""
+    choice = completion.choices[0]
+    if choice.finish_reason == "length":
+        raise BadAnswer("the answer was cut off at its longest")
+    found = first_object(choice.message.content or "")
+    if found is None:
+        raise BadAnswer("the answer is no JSON object")
+    assert call.answer is not None
+    try:
+        answer = call.answer.model_validate(found, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise BadAnswer(one_line(f"outside the schema: {where}: {first['msg']}")) from error
+    problem = call.check(answer)
+    if problem is not None:
+        raise BadAnswer(one_line(problem))
+    return answer.model_dump(mode="json")
+
+
+def _word(completion: ChatCompletion) -> tuple[dict[str, Any], float | None]:
+    """Yes or no: by the probabilities of the first token where there are any, else by the word."""
+    alternatives = _alternatives(completion)
+    score = yes_share([(token, math.exp(min(0.0, logprob))) for token, logprob in alternatives])
+    said = (score > 0.5) if score is not None else yes_or_no(completion.choices[0].message.content or "")
+    if said is None:
+        raise BadAnswer("the answer is neither yes nor no")
+    return {"yes": said}, score
+
+
+def _alternatives(completion: ChatCompletion) -> Sequence[tuple[str, float]]:
+    logprobs = completion.choices[0].logprobs
+    first = logprobs.content[0] if logprobs is not None and logprobs.content else None
+    if first is None:
+        return []
+    listed = [(one.token, one.logprob) for one in first.top_logprobs or []]
+    return listed or [(first.token, first.logprob)]

@@ -1,0 +1,48 @@
+"""Reading what a model wrote: the first JSON object in it, or yes or no."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+YES, NO = frozenset({"yes", "true", "हाँ", "हां"}), frozenset({"no", "false", "नहीं"})
+_THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+
+
+def first_object(text: str) -> dict[str, Any] | None:
+    """The JSON object that the text is, or the first in it (after a thought, in a code fence, in prose)."""
+    text = _THOUGHT.sub("", text)
+    decoder = json.JSONDecoder()
+    at = text.find("{")
+    while at >= 0:
+        try:
+            found, _ = decoder.raw_decode(text, at)
+        except (ValueError, RecursionError):
+            at = text.find("{", at + 1)
+            continue
+        return found if isinstance(found, dict) else None
+    return None
+
+
+def word_of(token: str) -> bool | None:
+    """True for a token that says yes, False for one that says no."""
+    bare = token.strip(" \t\r\n\"'*_`.,:;!।▁Ġ").lower()
+    return True if bare in YES else False if bare in NO else None
+
+
+def yes_or_no(text: str) -> bool | None:
+    """By the first word."""
+    words = _THOUGHT.sub("", text).split()
+    return word_of(words[0]) if words else None
+
+
+def yes_share(alternatives: Iterable[tuple[str, float]]) -> float | None:
+    """P(yes) / (P(yes) + P(no)) over the alternatives of one token; None when neither is among them."""
+    yes = no = 0.0
+    for token, probability in alternatives:
+        said = word_of(token)
+        if said is not None:
+            yes, no = (yes + probability, no) if said else (yes, no + probability)
+    return yes / (yes + no) if yes + no > 0 else None
