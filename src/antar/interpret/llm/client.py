@@ -20,7 +20,7 @@ class Client:
 
     def __init__(self, asking: Asking) -> None:
         self.asking = asking
-        self._abilities: dict[str, Abilities] = {}
+        self.abilities: dict[str, Abilities] = {}
 
     def ask(self, calls: Sequence[Call], log: CallLog, title: str) -> list[Outcome]:
         """An outcome for each call, in order. Raises UserError when no endpoint can be used; what was answered by
@@ -32,7 +32,7 @@ class Client:
             with progress(title, len(set(keys)), "calls") as bar:
                 bar.advance(len(set(keys)) - len(missing))
                 _in_a_loop(
-                    lambda: Round(self.asking, targets, list(missing.values()), log, bar, self._abilities).run()
+                    lambda: Round(self.asking, targets, list(missing.values()), log, bar, self.abilities).run()
                 )
         return [log.entries[key].outcome for key in keys]
 

@@ -10,7 +10,6 @@ NoEntry      the key or the model's name is wrong: no call can succeed, so the r
 
 from __future__ import annotations
 
-import httpx
 import openai
 
 LONGEST = 300
@@ -56,13 +55,14 @@ def fault_of(error: Exception) -> Fault:
     """The fault that an exception of the openai package, or of what lies beneath it, is."""
     if isinstance(error, Fault):
         return error
-    if isinstance(error, openai.APITimeoutError | httpx.TimeoutException | TimeoutError):
+    if isinstance(error, openai.APITimeoutError | TimeoutError):
         return Broken("no answer in time", timed_out=True)
     if isinstance(error, openai.APIStatusError):
         return _of_status(error)
     beneath: BaseException | None = error
     while beneath is not None:
-        if isinstance(beneath, httpx.ConnectError | ConnectionRefusedError):
+        # By name: which HTTP library lies beneath depends on the version of openai.
+        if isinstance(beneath, ConnectionRefusedError) or type(beneath).__name__ == "ConnectError":
             return Unreachable("nobody listens there")
         beneath = beneath.__cause__
     # A body that ends early or is no JSON; also what openai could not make its own model of.
