@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,37 @@ def test_it_serves_the_model_guarded_and_is_gone_after_the_block(capfd: pytest.C
     printed = capfd.readouterr()
     assert printed.out == ""
     assert printed.err == "  llama.cpp: serving SmolLM2-135M-Instruct.Q4_1\n"
+
+
+def asked(base_url: str, token: str, text: str) -> tuple[list[tuple[str, float]], int]:
+    """The answer's tokens with their log probabilities, and how many tokens of the prompt were remembered."""
+    body = {
+        "messages": [{"role": "user", "content": text}],
+        "max_tokens": 4,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 1,
+    }
+    request = urllib.request.Request(
+        f"{base_url}/chat/completions",
+        data=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=120) as answer:
+        said = json.load(answer)
+    tokens = [(token["token"], token["logprob"]) for token in said["choices"][0]["logprobs"]["content"]]
+    return tokens, said["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+@real
+def test_an_answer_depends_neither_on_the_calls_before_nor_on_those_beside() -> None:
+    texts = [f"Read with care, and say what it tells. {'Tell me more. ' * 12}{of}" for of in ("Tigers.", "The sea.")]
+    with serve_gguf(a_worker(), find_gguf(SMOLLM2, Path())) as served:
+        alone = [asked(served.base_url, served.token, text) for text in texts]
+        with ThreadPoolExecutor(2) as pool:
+            beside = list(pool.map(lambda text: asked(served.base_url, served.token, text), texts))
+    assert beside == alone
+    assert [remembered for _, remembered in alone + beside] == [0] * 4
 
 
 @real

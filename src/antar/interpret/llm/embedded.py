@@ -268,6 +268,9 @@ def _server(settings: dict[str, Any]) -> Any:
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
     params.fit_params = False  # what was asked for, or an error: never a smaller context in silence
+    # A prompt whose start is remembered from another call has slightly other logits, and so another answer now and
+    # then: it would depend on which calls came before. `extra_body: {cache_prompt: true}` is faster, and in the key.
+    params.cache_prompt = False
     params.cache_ram_mib = 0  # no store of old prompts in memory: up to 8 GiB otherwise
     params.cache_idle_slots = False  # it needs that store
     params.verbosity = 2  # warnings and errors: a line per call would fill the log
