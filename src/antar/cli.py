@@ -128,9 +128,25 @@ def features(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
 
 
 @app.command(rich_help_panel=STAGES)
-def interpret(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
-    """Label features, validate the labels, predict from them."""
-    _one_stage("interpret", study, runs, force)
+def interpret(
+    study: StudyFile,
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            help="A first look: a language model is asked about so many features in all.", min=1, metavar="N"
+        ),
+    ] = None,
+    force: Force = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Label features, validate the labels, predict from them. Calls that were made are never made again."""
+    from dataclasses import replace
+
+    from antar import pipeline, tables
+
+    context = replace(pipeline.open_study(study, runs), label_limit=limit)
+    pipeline.run_study(context, only="interpret", force="interpret" if force else None)
+    tables.show_labels(context.folder, limit or 10)
 
 
 @app.command(rich_help_panel=STAGES)

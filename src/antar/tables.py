@@ -121,6 +121,42 @@ def _labels(run: Run) -> dict[str, str]:
     return {row["feature"]: row["label"] or "INCOHERENT" for row in frame.iter_rows(named=True)}
 
 
+def show_labels(folder: Path, most: int) -> None:
+    """What the interpret stage came to: who said what of the first features, and what it took."""
+    run, console = load_run(folder), _console()
+    manifest = run.manifest("interpret")
+    facts = manifest.facts if manifest else {}
+    for note in facts.get("notes", []):
+        console.print(Text(note, "yellow"))
+    for role, usage in facts.get("usage", {}).items():
+        console.print(Text(f"{role}: {_usage(usage)}"))
+    labels = run.labels
+    labeller = facts.get("labeller")
+    asked = labels.filter(pl.col("labeller") == labeller) if labels.height else labels
+    verdicts = {row["feature"]: row for row in run.verdicts.iter_rows(named=True)}
+    table = Table(title=f"labels by {facts['labeller']}", title_justify="left")
+    for name in ("feature", "label", "verdict", "reason"):
+        table.add_column(name, overflow="fold")
+    for row in asked.head(most).iter_rows(named=True):
+        verdict = verdicts.get(row["feature"], {})
+        label = f"failed: {row['failed']}" if row["failed"] else row["label"] or "INCOHERENT"
+        said = verdict.get("verdict") or ("failed" if verdict.get("failed") else "–")
+        reason = verdict.get("reason") or row["reason"] or ""
+        table.add_row(Text(row["feature"]), Text(label), Text(said), Text(reason))
+    console.print(table)
+
+
+def _usage(usage: Mapping[str, Any]) -> str:
+    """`40 calls of SmolLM2, 2 failed (…), 31,200 tokens read and 4,100 written, 1.2 calls/s`"""
+    reasons = "; ".join(f"{count} {reason}" for reason, count in usage["reasons"].items())
+    told = f"{usage['calls']:,} calls of {usage['model']}, {usage['failed']:,} failed"
+    told += f" ({reasons})" if reasons else ""
+    told += f", {usage['prompt_tokens']:,} tokens read and {usage['completion_tokens']:,} written"
+    if usage["per_second"]:
+        told += f", {usage['per_second']:.2g} calls/s"
+    return told + (f", {usage['cost']:.2f} {usage['currency']}" if "cost" in usage else "")
+
+
 def show_plan(plans: Sequence[StagePlan], costs: Sequence[Cost], free_bytes: int) -> None:
     """The stages, fresh or stale and why; then what the run costs."""
     console = _console()

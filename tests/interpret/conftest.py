@@ -52,10 +52,12 @@ class World:
     decoders: dict[str, np.ndarray]
     themes: tuple[str, ...]
 
-    def run(self, folder: Path, cfg: InterpretConfig | None = None, seed: int = 7) -> dict[str, Any]:
+    def run(
+        self, folder: Path, cfg: InterpretConfig | None = None, seed: int = 7, limit: int | None = None
+    ) -> dict[str, Any]:
         return interpret_run(
             self.texts, self.features, self.examples, self.codes, self.decoders,
-            cfg or InterpretConfig(), seed=seed, folder=folder,
+            cfg or InterpretConfig(), seed=seed, folder=folder, limit=limit,
         )  # fmt: skip
 
     def run_nothing(self, folder: Path) -> dict[str, Any]:

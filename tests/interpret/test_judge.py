@@ -12,7 +12,9 @@ from antar.interpret.corpus import PREDICT, REVISE, VALIDATE, TextCorpus
 from antar.interpret.features import Firing
 from antar.interpret.judge import KeywordPredictor, KeywordValidator, balanced_accuracy_interval, wilson
 from antar.interpret.keywords import KeywordModel
+from antar.interpret.llm.config import LlmWorker
 from antar.interpret.types import Claim, Label, PredictionCase, ShownText
+from antar.interpret.workers import live_model
 
 CFG = ValidationConfig()
 
@@ -166,13 +168,25 @@ def test_the_interval_of_balanced_accuracy_covers() -> None:
     assert 0.93 <= inside / 1000 <= 0.99
 
 
-def test_an_llm_without_an_endpoint_gives_way_to_keywords_and_with_one_is_refused() -> None:
+def test_an_llm_without_an_endpoint_gives_way_to_keywords_and_a_bad_one_is_refused() -> None:
     cfg = InterpretConfig.model_validate({"labeller": "keywords", "validator": {"kind": "llm", "model": "Qwen3"}})
     assert cfg.labeller.kind == "keywords"
     assert cfg.validator.kind == "llm"
-    with pytest.raises(ValueError, match="no LLM client"):
-        InterpretConfig.model_validate(
-            {"labeller": {"kind": "llm", "model": "Q", "base_url": "http://127.0.0.1:1/v1"}}
-        )
+    assert live_model(cfg.labeller) is None
+    assert live_model(cfg.validator) is None
+    served = {"kind": "llm", "model": "Q", "base_url": "http://127.0.0.1:1/v1/"}
+    asked = live_model(InterpretConfig.model_validate({"labeller": served}).labeller)
+    assert isinstance(asked, LlmWorker)
+    assert [endpoint.base_url for endpoint in asked.base_url] == ["http://127.0.0.1:1/v1"]
+    for bad, reason in (
+        ({"base_url": "127.0.0.1:8000"}, "an address such as"),
+        ({"base_url": "http://me:secret@host/v1"}, "keys come from the environment"),
+        ({"base_url": "http://host/v1?key=1"}, "keys come from the environment"),
+        ({"base_url": ["http://host/v1", "http://host/v1"]}, "each endpoint once"),
+        ({"extra_body": {"temperature": 1}}, "does not set itself"),
+        ({"api_key": "x"}, "Extra inputs"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            InterpretConfig.model_validate({"labeller": served | bad})
     with pytest.raises(ValueError, match="labeller"):
         InterpretConfig.model_validate({"labeller": "oracle"})

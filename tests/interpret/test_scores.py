@@ -24,7 +24,7 @@ def predictions(judge: str, wrong: bool = False) -> pl.DataFrame:
         }[judge]  # fmt: skip
         rows += [
             {"feature": f"f{feature}", "text_id": f"t{i}", "fires": bool(fires[i]), "predicted": bool(said[i]),
-             "score": float(said[i]) + rng.random() * 0.5, "predictor": judge, "wrong_label": wrong}
+             "score": float(said[i]) + rng.random() * 0.5, "predictor": "a model", "wrong_label": wrong}
             for i in range(N_TEXTS)
         ]  # fmt: skip
     return pl.DataFrame(rows)
@@ -84,3 +84,27 @@ def test_nothing_to_score_is_none() -> None:
     one_class = score_predictions(predictions("oracle").filter(pl.col("fires")), TEXTS, seed=0)
     assert one_class.right.value is None
     assert auroc(np.array([1.0, np.nan]), np.array([True, False])) is None
+
+
+def test_one_predictor_is_scored_at_a_time_a_model_before_the_keywords() -> None:
+    keywords = predictions("constant").with_columns(predictor=pl.lit("keywords"))
+    both = pl.concat([keywords, predictions("oracle")])
+    assert score_predictions(both, TEXTS, seed=0).right.value == 1.0
+    assert score_predictions(both, TEXTS, seed=0, predictor="keywords").right.value == 0.5
+    assert score_predictions(keywords, TEXTS, seed=0).right.value == 0.5
+
+
+def test_a_failed_call_has_the_worst_score_its_text_could_have() -> None:
+    frame = predictions("oracle")
+    failed = pl.col("text_id") == "t0"
+    some = frame.with_columns(
+        predicted=pl.when(failed).then(None).otherwise(pl.col("predicted")),
+        score=pl.when(failed).then(None).otherwise(pl.col("score")),
+    )
+    # One firing text of ten is behind all ten silent ones.
+    found = score_predictions(some, TEXTS, seed=0).right
+    assert found.auroc == pytest.approx(0.9)
+    assert found.auroc_low == pytest.approx(0.9)
+    assert found.value == pytest.approx(0.95)
+    without = frame.with_columns(score=pl.lit(None, dtype=pl.Float64))
+    assert score_predictions(without, TEXTS, seed=0).right.auroc is None

@@ -8,10 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from antar.core.seeds import numpy_rng
-from antar.interpret.config import PredictionConfig, ValidationConfig
+from antar.interpret.config import InterpretConfig, PredictionConfig, ValidationConfig
 from antar.interpret.corpus import PREDICT, REVISE, SELECT, VALIDATE, TextCorpus
 from antar.interpret.features import Firing
-from antar.interpret.types import Claim, Evidence, Label, PredictionCase, ShownText, ValidationCase
+from antar.interpret.types import (
+    Claim,
+    Evidence,
+    Label,
+    PredictionCase,
+    SaebenchCase,
+    ShownText,
+    ValidationCase,
+)
+from antar.interpret.words import telling_words
+
+STRONGEST, BY_STRENGTH, RANDOM = 2, 2, 10
+"""Of the 14 texts of SAEBench's form: those that fire most, those drawn by strength, and silent ones."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +40,29 @@ class CaseMaker:
         silent = self._silent(latent, SELECT)
         background = corpus.matched(rows, silent, self._rng("background", feature), corpus.keys(rows))
         return Evidence(feature, corpus.shown(rows, activations), corpus.shown(background, np.zeros(len(background))))
+
+    def llm_evidence(self, feature: str, latent: int, cfg: InterpretConfig) -> Evidence:
+        """What a language model labels from: select-half texts, the strongest and some from the range below them.
+
+        As many matched texts that do not fire it, and hard ones that fire one of its nearest features instead.
+        """
+        corpus, rng = self.corpus, self._rng("evidence", feature)
+        rows, values = self._in_part(latent, SELECT)
+        strongest = min(len(rows), round(cfg.top_share * cfg.examples))
+        below = quantile_sample(len(rows) - strongest, cfg.examples - strongest, cfg.prediction.quantiles, rng)
+        chosen = np.concatenate([np.arange(strongest), strongest + below]).astype(np.int64)
+        rows, values = rows[chosen], values[chosen]
+        silent_t = self._silent(latent, SELECT)
+        near_t = silent_t & self.firing.fires_any(self.firing.nearest(latent, cfg.prediction.neighbours))
+        keys = corpus.keys(rows)
+        hard = corpus.matched(rng.permutation(rows)[: cfg.hard_negatives], near_t, rng, keys)
+        background = corpus.matched(rows, silent_t, rng, keys | corpus.keys(hard))
+        return Evidence(
+            feature,
+            corpus.shown(rows, values),
+            corpus.shown(background, np.zeros(len(background))),
+            corpus.shown(hard, np.zeros(len(hard))),
+        )
 
     def validation(self, label: Label, latent: int, cfg: ValidationConfig) -> ValidationCase:
         """The strongest texts of two parts of the estimate half, each with as many matched silent ones."""
@@ -71,6 +106,22 @@ class CaseMaker:
         is_hard = (False,) * len(kept) + (True,) * len(hard) + (False,) * len(random)
         return PredictionCase(claim, texts, fires, is_hard, wrong_label=False)
 
+    def saebench(self, claim: Claim, latent: int) -> SaebenchCase | None:
+        """SAEBench's form: 2 of the strongest texts, 2 drawn by strength, 10 silent ones, shuffled; None without."""
+        corpus, rng = self.corpus, self._rng("saebench", claim.feature)
+        rows, values = self._in_part(latent, PREDICT)
+        silent = corpus.once(np.flatnonzero(self._silent(latent, PREDICT)))
+        silent = silent[~np.isin(corpus.index.text_key_t[silent], corpus.index.text_key_t[rows])]
+        if len(rows) < STRONGEST + BY_STRENGTH or len(silent) < RANDOM:
+            return None
+        weights = values[STRONGEST:].astype(np.float64)
+        drawn = STRONGEST + rng.choice(len(weights), size=BY_STRENGTH, replace=False, p=weights / weights.sum())
+        chosen = np.concatenate([rows[:STRONGEST], rows[drawn], rng.choice(silent, size=RANDOM, replace=False)])
+        fires = np.arange(len(chosen)) < STRONGEST + BY_STRENGTH
+        order = rng.permutation(len(chosen))
+        texts = corpus.shown(chosen[order], np.zeros(len(chosen)))
+        return SaebenchCase(claim, texts, tuple(fires[order].tolist()))
+
     def _in_part(self, latent: int, part: int) -> tuple[np.ndarray, np.ndarray]:
         rows, values = self.firing.texts_of(latent)
         inside = self.corpus.parts_t[rows] == part
@@ -101,11 +152,12 @@ def quantile_sample(n: int, wanted: int, quantiles: int, rng: np.random.Generato
 
 
 def wrong_claim(claim: Claim, others: Sequence[Claim], seed: int) -> Claim | None:
-    """Another feature's claim that shares no keyword with this one, under this feature's name; None when none is."""
-    words = set(claim.keywords)
+    """Another feature's claim that shares no word with this one, under this feature's name; None when none is."""
+    telling = telling_words({one.feature: (one.keywords, one.label) for one in (*others, claim)})
+    words = telling[claim.feature]
     start = int(numpy_rng(seed, "interpret", "wrong", claim.feature).integers(max(1, len(others))))
     for offset in range(len(others)):
         other = others[(start + offset) % len(others)]
-        if other.feature != claim.feature and not words & set(other.keywords):
+        if other.feature != claim.feature and not words & telling[other.feature]:
             return Claim(claim.feature, other.label, other.keywords, other.needed)
     return None

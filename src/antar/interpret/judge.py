@@ -16,7 +16,7 @@ from antar.interpret.config import ValidationConfig
 from antar.interpret.keywords import KeywordModel, TextSets
 from antar.interpret.labeller import KeywordLabeller, keyword_strings, needed_keywords, phrase
 from antar.interpret.types import Prediction, PredictionCase, ShownText, ValidationCase, Verdict, VerdictName
-from antar.interpret.words import content_words, keyword_fingerprint, tokens
+from antar.interpret.words import content_words, keyword_fingerprint, tokens, words_of
 
 _Z = 1.959963984540054
 EVIDENCE_SHOWN = 5
@@ -116,7 +116,8 @@ class KeywordValidator:
                 None,
                 None,
             )
-        old = self._separation(case, label.keywords, label.needed)
+        standing = tuple(sorted(words_of(label.keywords, label.label or "")))
+        old = self._separation(case, standing, label.needed)
         if self._stands(old):
             return self._verdict(case, "KEEP", label.keywords, label.needed, old, "the keywords separate them")
         words, needed = better
@@ -187,7 +188,7 @@ class KeywordPredictor:
     def predict(self, batch: Sequence[PredictionCase]) -> list[list[Prediction]]:
         answers: list[list[Prediction]] = []
         for case in batch:
-            wanted, needed = set(case.claim.keywords), case.claim.needed
+            wanted, needed = words_of(case.claim.keywords, case.claim.label), case.claim.needed
             held = [len(self._words(text) & wanted) for text in case.texts]
             answers.append([Prediction(count >= needed, count / max(1, len(wanted))) for count in held])
         return answers

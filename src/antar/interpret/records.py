@@ -26,6 +26,8 @@ from antar.core.progress import say
 LABELS = "labels.jsonl"
 VERDICTS = "verdicts.jsonl"
 PREDICTIONS = "predictions.jsonl"
+KEYWORDS, CONTROLS, SAEBENCH = "keywords.jsonl", "controls.jsonl", "saebench.jsonl"
+"""Only where a language model works: the keyword labels beside its own, its known labels, SAEBench's form."""
 
 _STRINGS = pl.List(pl.String)
 LABEL_SCHEMA: dict[str, Any] = {
@@ -41,6 +43,14 @@ VERDICT_SCHEMA: dict[str, Any] = {
 PREDICTION_SCHEMA: dict[str, Any] = {
     "feature": pl.String, "text_id": pl.String, "fires": pl.Boolean, "predicted": pl.Boolean, "score": pl.Float64,
     "predictor": pl.String, "wrong_label": pl.Boolean, "version": pl.String, "failed": pl.String,
+}  # fmt: skip
+CONTROL_SCHEMA: dict[str, Any] = {
+    "kind": pl.String, "feature": pl.String, "label": pl.String, "label_of": pl.String, "verdict": pl.String,
+    "reason": pl.String, "evidence": _STRINGS, "validator": pl.String, "version": pl.String, "failed": pl.String,
+}  # fmt: skip
+SAEBENCH_SCHEMA: dict[str, Any] = {
+    "feature": pl.String, "predictor": pl.String, "n": pl.Int64, "positives": pl.Int64, "correct": pl.Int64,
+    "accuracy": pl.Float64, "version": pl.String, "failed": pl.String,
 }  # fmt: skip
 
 
@@ -60,13 +70,14 @@ class RecordFile:
     """The records of one kind of work, open for appending. Use it in a `with` block.
 
     wanted: the keys of all units, in the order in which an uninterrupted run writes them; a key twice is an error
+    fresh:  nothing that the file has is taken for done
     done:   key → the unit's lines, for units that were already whole in the file or have been added
     """
 
-    def __init__(self, path: Path, wanted: Sequence[str]) -> None:
+    def __init__(self, path: Path, wanted: Sequence[str], fresh: bool = False) -> None:
         if len(set(wanted)) != len(wanted):
             raise ValueError(f"{path.name}: two units of work have one key")
-        self.path, self.wanted = path, list(wanted)
+        self.path, self.wanted, self.fresh = path, list(wanted), fresh
         self.done: dict[str, list[bytes]] = {}
         self._handle: BufferedWriter | None = None
 
@@ -74,7 +85,8 @@ class RecordFile:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.path.parent)
         before = self.path.read_bytes() if self.path.exists() else b""
-        self._load(before)
+        if not self.fresh:
+            self._load(before)
         kept = self._bytes(self.done)
         if not before.startswith(kept):
             self._rewrite(kept)
@@ -161,6 +173,25 @@ def read_verdicts(folder: Path) -> pl.DataFrame:
 def read_predictions(folder: Path) -> pl.DataFrame:
     """`predictions.jsonl` of the run's `interpret` folder; see PREDICTION_SCHEMA."""
     return _read(folder / PREDICTIONS, PREDICTION_SCHEMA)
+
+
+def read_keywords(folder: Path) -> pl.DataFrame:
+    """`keywords.jsonl`: the keyword labels beside a language model's; empty where there is none."""
+    return _read_if_there(folder / KEYWORDS, LABEL_SCHEMA)
+
+
+def read_controls(folder: Path) -> pl.DataFrame:
+    """`controls.jsonl`: labels whose truth is known, and what the validator said; see CONTROL_SCHEMA."""
+    return _read_if_there(folder / CONTROLS, CONTROL_SCHEMA)
+
+
+def read_saebench(folder: Path) -> pl.DataFrame:
+    """`saebench.jsonl`: SAEBench's form; see SAEBENCH_SCHEMA."""
+    return _read_if_there(folder / SAEBENCH, SAEBENCH_SCHEMA)
+
+
+def _read_if_there(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
+    return _read(path, schema) if path.is_file() else pl.DataFrame(schema=dict(schema))
 
 
 def _read(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:

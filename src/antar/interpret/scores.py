@@ -15,6 +15,7 @@ from scipy.stats import rankdata
 from antar.core.seeds import numpy_rng
 
 BOOTSTRAPS = 2000
+KEYWORDS = "keywords"
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,16 @@ class Score:
     low: float | None
     high: float | None
     auroc: float | None
+    auroc_low: float | None
+    auroc_high: float | None
     features: int
     failed: int
 
     def as_dict(self) -> dict[str, float | int | None]:
         return {
             "value": self.value, "low": self.low, "high": self.high,
-            "auroc": self.auroc, "features": self.features, "failed": self.failed,
+            "auroc": self.auroc, "auroc_low": self.auroc_low, "auroc_high": self.auroc_high,
+            "features": self.features, "failed": self.failed,
         }  # fmt: skip
 
 
@@ -59,9 +63,16 @@ class PredictionScores:
         }
 
 
-def score_predictions(predictions: pl.DataFrame, texts: pl.DataFrame, *, seed: int) -> PredictionScores:
-    """Score `interpret/predictions.jsonl` (as `read_predictions` gives it); `texts` gives each text its language."""
-    with_language = predictions.join(texts.select("text_id", "language"), on="text_id", how="left")
+def score_predictions(
+    predictions: pl.DataFrame, texts: pl.DataFrame, *, seed: int, predictor: str | None = None
+) -> PredictionScores:
+    """Score `interpret/predictions.jsonl` (as `read_predictions` gives it); `texts` gives each text its language.
+
+    predictor: whose; None takes a language model's before the keywords'.
+    """
+    names = sorted(set(predictions["predictor"].to_list()), key=lambda name: name == KEYWORDS)
+    its = predictions.filter(pl.col("predictor") == (predictor or (names[0] if names else "")))
+    with_language = its.join(texts.select("text_id", "language"), on="text_id", how="left")
     right = with_language.filter(~pl.col("wrong_label"))
     wrong = with_language.filter(pl.col("wrong_label"))
     languages = sorted(language for language in right["language"].unique() if language is not None)
@@ -84,7 +95,7 @@ def _per_feature(predictions: pl.DataFrame) -> pl.DataFrame:
     """One row a feature that has texts of both classes; features in their order of name."""
     correct = (pl.col("predicted") == pl.col("fires")).fill_null(False).cast(pl.Float64)
     table = (
-        predictions.with_columns(correct=correct)
+        predictions.with_columns(correct=correct, score=_score_or_worst(predictions))
         .group_by("feature")
         .agg(
             hit=pl.col("correct").filter(pl.col("fires")).mean(),
@@ -108,6 +119,14 @@ def _per_feature(predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _score_or_worst(predictions: pl.DataFrame) -> pl.Expr:
+    """A failed call has the worst score that its text could have, where the predictor gives scores at all."""
+    if predictions["score"].null_count() == predictions.height:
+        return pl.col("score")
+    worst = pl.when(pl.col("fires")).then(-np.inf).otherwise(np.inf)
+    return pl.when(pl.col("predicted").is_null()).then(worst).otherwise(pl.col("score"))
+
+
 def auroc(scores: np.ndarray, classes: np.ndarray) -> float | None:
     """P(score of a positive > score of a negative), ties half; None without both classes or with a missing score."""
     positives, negatives = int(classes.sum()), int((~classes).sum())
@@ -121,13 +140,18 @@ def _score(predictions: pl.DataFrame, seed: int, name: str) -> Score:
     failed = int(predictions["predicted"].null_count())
     table = _per_feature(predictions)
     if table.is_empty():
-        return Score(None, None, None, None, 0, failed)
+        return Score(None, None, None, None, None, None, 0, failed)
     values = table["balanced_accuracy"].to_numpy()
     means = bootstrap_means(values, numpy_rng(seed, "interpret", "bootstrap", name))
     low, high = np.quantile(means, [0.025, 0.975])
     aurocs = table["auroc"].drop_nulls().to_numpy()
-    mean_auroc = float(aurocs.mean()) if len(aurocs) else None
-    return Score(float(values.mean()), float(low), float(high), mean_auroc, len(values), failed)
+    auroc_parts: tuple[float | None, float | None, float | None] = (None, None, None)
+    if len(aurocs):
+        ends = np.quantile(
+            bootstrap_means(aurocs, numpy_rng(seed, "interpret", "bootstrap auroc", name)), [0.025, 0.975]
+        )
+        auroc_parts = (float(aurocs.mean()), float(ends[0]), float(ends[1]))
+    return Score(float(values.mean()), float(low), float(high), *auroc_parts, len(values), failed)
 
 
 def bootstrap_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,253 +1,338 @@
-"""The three steps of interpretation: label, validate, predict.
+"""The steps of interpretation: label, choose, validate, predict, and SAEBench's form of predicting.
 
-Each asks its worker in batches and appends the answers to its record file, in the order of the features, so that a
-killed run goes on where it stopped. Dictionaries are taken one after another, so that the codes of one at a time
-are in memory.
+Keyword labels are made for every live feature in any case: they are the labels where no language model is named, and
+the baseline that one has to beat. A language model labels a part of each dictionary's features; what it finds
+coherent is validated, with known labels mixed in that measure the validator, and predicted from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
 
-from antar.core.errors import UserError
-from antar.core.hashing import sha256_json
-from antar.core.progress import progress
-from antar.core.seeds import derive_seed
-from antar.core.shards import tensors_sha256
-from antar.core.sites import DictionaryId
-from antar.core.sparse import SparseCodes
+from antar.core.seeds import numpy_rng
 from antar.interpret.cases import CaseMaker, wrong_claim
-from antar.interpret.config import InterpretConfig
-from antar.interpret.corpus import TextCorpus
-from antar.interpret.features import Firing
-from antar.interpret.records import LABELS, PREDICTIONS, VERDICTS, RecordFile
-from antar.interpret.types import Claim, Label, Labeller, Prediction, PredictionCase, Predictor, ShownText, Validator
+from antar.interpret.choose import choose_order
+from antar.interpret.controls import Control, n_controls, right_words, wrong_control, wrong_pairs
+from antar.interpret.labeller import phrase
+from antar.interpret.records import CONTROLS, KEYWORDS, LABELS, PREDICTIONS, SAEBENCH, VERDICTS, RecordFile
+from antar.interpret.saebench import keyword_answer, saebench_record
+from antar.interpret.types import (
+    Claim,
+    Evidence,
+    Label,
+    Prediction,
+    PredictionCase,
+    Predictor,
+    SaebenchCase,
+    ShownText,
+    ValidationCase,
+)
+from antar.interpret.units import Records, Unit, Units
 from antar.interpret.workers import Workers
 
-Records = dict[str, list[dict[str, Any]]]
-"""feature → the records of its unit"""
-Make = Callable[[CaseMaker, Mapping[str, int]], list[list[dict[str, Any]]]]
-"""The records of each of some features (feature → latent) of one dictionary, in their order"""
 
+class _Bench(NamedTuple):
+    """`baseline`: the keywords' claim, for the same texts."""
 
-def is_finding(dictionary: str) -> bool:
-    """Replicas, shams, baselines and random weights are nulls: their features are not labelled."""
-    parsed = DictionaryId.parse(dictionary)
-    return not (parsed.is_replica or parsed.is_null)
+    case: SaebenchCase | None
+    baseline: Claim
 
 
 @dataclass
 class Steps:
-    corpus: TextCorpus
+    """limit: a first look at so many features in all."""
+
+    units: Units
     workers: Workers
-    cfg: InterpretConfig
-    seed: int
-    folder: Path
-    features: pl.DataFrame
     examples: pl.DataFrame
-    codes: Mapping[str, SparseCodes]
-    decoders: Mapping[str, np.ndarray]
+    texts: pl.DataFrame
+    limit: int | None = None
+
+    # -- label ----------------------------------------------------------------------------------------------------
 
     @cached_property
-    def latents(self) -> dict[str, dict[str, int]]:
-        """dictionary → feature → latent, of the live features of dictionaries that are findings, in frame order."""
-        found: dict[str, dict[str, int]] = {}
-        live = self.features.filter(pl.col("live"))
-        for feature, dictionary, latent in live.select("feature", "dictionary", "latent").iter_rows():
-            if is_finding(dictionary):
-                found.setdefault(dictionary, {})[feature] = latent
-        return found
-
-    def _makers(self, wanted: Mapping[str, Collection[str]]) -> Iterator[tuple[str, CaseMaker]]:
-        """For each dictionary that has something to do, the maker of its cases."""
-        for dictionary, latents in self.latents.items():
-            if not wanted.get(dictionary):
-                continue
-            live = np.array(list(latents.values()), dtype=np.int64)
-            codes, decoder_nd = self._dictionary(dictionary)
-            firing = Firing.of(dictionary, codes, decoder_nd, live, len(self.corpus.texts))
-            yield dictionary, CaseMaker(self.corpus, firing, self.seed)
-
-    def _dictionary(self, dictionary: str) -> tuple[SparseCodes, np.ndarray]:
-        for name, mapping in (("codes", self.codes), ("a decoder", self.decoders)):
-            if dictionary not in mapping:
-                raise UserError(f"interpret: expected {name} of {dictionary}, found none; run `antar features` first")
-        return self.codes[dictionary], self.decoders[dictionary]
-
-    @cached_property
-    def _basis(self) -> dict[str, str]:
-        """dictionary → the fingerprint of all that its cases are drawn from: corpus, codes, decoder, seed, config."""
-        config = self.cfg.model_dump(mode="json", exclude={"checkpoint_every", "features_per_site"})
-        found: dict[str, str] = {}
-        for dictionary in self.latents:
-            codes, decoder_nd = self._dictionary(dictionary)
-            tensors = {"indices": codes.indices_nk, "values": codes.values_nk, "decoder": decoder_nd}
-            found[dictionary] = sha256_json([tensors_sha256(tensors), self.corpus.sha256, self.seed, config])
-        return found
-
-    def _keys(
-        self, worker: Labeller | Validator | Predictor, wanted: Collection[str], more: Callable[[str], Any]
-    ) -> dict[str, dict[str, str]]:
-        """dictionary → feature → the key of its answer. `more`: what else the answer of a feature depends on."""
-        return {
-            dictionary: {
-                feature: sha256_json([worker.fingerprint, self._basis[dictionary], feature, more(feature)])
-                for feature in latents
-                if feature in wanted
-            }
-            for dictionary, latents in self.latents.items()
-        }
-
-    def label(self) -> dict[str, Label]:
-        """A label for each live feature that has examples to see."""
-        pool = self.examples.filter((pl.col("pool") == "select") & (pl.col("rank") < self.cfg.examples))
+    def keyword_labels(self) -> dict[str, Label]:
+        """A keyword label for each live feature. They are `labels.jsonl` itself where no model labels."""
+        cfg, latents = self.units.cfg, self.units.latents
+        pool = self.examples.filter((pl.col("pool") == "select") & (pl.col("rank") < cfg.examples))
         pool = pool.sort("feature", "rank", maintain_order=True)
         shown = {
             str(feature): (part["row"].to_numpy(), part["activation"].to_numpy())
             for (feature,), part in pool.partition_by("feature", as_dict=True, maintain_order=True).items()
         }
         nothing = np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.float32)
-        wanted = {feature: shown.get(feature, nothing) for latents in self.latents.values() for feature in latents}
-        worker = self.workers.labeller
-        keys = self._keys(worker, wanted, lambda feature: [part.tolist() for part in wanted[feature]])
+        wanted = {feature: shown.get(feature, nothing) for its in latents.values() for feature in its}
+        worker = self.workers.keyword_labeller
+        keys = self.units.keys(worker, wanted, lambda feature: [part.tolist() for part in wanted[feature]])
 
-        def make(maker: CaseMaker, latents: Mapping[str, int]) -> list[list[dict[str, Any]]]:
-            cases = [maker.evidence(feature, latent, *wanted[feature]) for feature, latent in latents.items()]
-            answers = worker.label(cases)
-            for case, answer in zip(cases, answers, strict=True):
-                _check_evidence(worker.name, case.feature, answer.evidence, case.examples)
-            who = {"labeller": worker.name, "version": worker.version}
-            return [[asdict(answer) | who] for answer in answers]
+        def prepare(maker: CaseMaker, latents: Mapping[str, int]) -> list[Evidence]:
+            return [maker.evidence(feature, latent, *wanted[feature]) for feature, latent in latents.items()]
 
-        done = self._write(LABELS, "labels", keys, make)
+        def answer(cases: Sequence[Evidence]) -> list[Unit]:
+            return [[_label_record(label, worker)] for label in worker.label(cases)]
+
+        name = KEYWORDS if self.workers.llm_labels else LABELS
+        done = self.units.write(name, "keyword labels", keys, prepare, answer, at_once=False)
         return {feature: _label(records[0]) for feature, records in done.items()}
 
-    def choose(self, labels: Mapping[str, Label]) -> set[str]:
-        """The coherent features to validate: of each dictionary a random sample of `features_per_site`.
+    def label(self) -> dict[str, Label]:
+        """The label of every live feature: the model's where it was asked, else the keywords."""
+        keywords = self.keyword_labels
+        if not self.workers.llm_labels:
+            return keywords
+        worker, units = self.workers.labeller, self.units
+        asked = self.asked
+        keys = units.keys(worker, keywords, lambda feature: feature in asked or asdict(keywords[feature]))
 
-        Each feature has its own place in the draw, so that a higher cap only adds features.
-        """
+        def prepare(maker: CaseMaker, latents: Mapping[str, int]) -> list[Evidence | Label]:
+            return [
+                maker.llm_evidence(feature, latent, units.cfg) if feature in asked else keywords[feature]
+                for feature, latent in latents.items()
+            ]
+
+        def answer(cases: Sequence[Evidence | Label]) -> list[Unit]:
+            questions = [case for case in cases if isinstance(case, Evidence)]
+            answers = iter(worker.label(questions))
+            embedded = self.workers.keyword_labeller
+            return [
+                [_label_record(case, embedded) if isinstance(case, Label) else _label_record(next(answers), worker)]
+                for case in cases
+            ]
+
+        done = units.write(LABELS, "labels", keys, prepare, answer, at_once=True)
+        return {feature: _label(records[0]) for feature, records in done.items()}
+
+    @cached_property
+    def asked(self) -> set[str]:
+        """The features that a language model labels."""
+        return {feature for order in self._order.values() for feature in order[: self._most]}
+
+    @property
+    def _most(self) -> int | None:
+        """How many of a dictionary are taken; None for all."""
+        most = None if self.units.cfg.choose == "all" else self.units.cfg.features_per_site
+        if self.limit is None:
+            return most
+        of_each = -(-self.limit // max(1, len(self.units.latents)))
+        return of_each if most is None else min(most, of_each)
+
+    @cached_property
+    def _order(self) -> dict[str, list[str]]:
+        """dictionary → its live features in the order in which they are taken."""
+        found: dict[str, list[str]] = {}
+        for dictionary, latents in self.units.latents.items():
+            codes, _ = self.units.dictionary(dictionary)
+            found[dictionary] = choose_order(
+                latents, self.units.cfg.choose, seed=self.units.seed, codes=codes, texts=self.texts,
+                examples=self.examples.filter(pl.col("dictionary") == dictionary),
+            )  # fmt: skip
+        return found
+
+    def choose(self, labels: Mapping[str, Label]) -> set[str]:
+        """The coherent features to validate. Each has its own place in the order, so a higher cap only adds some."""
         chosen: set[str] = set()
-        for latents in self.latents.values():
-            coherent = [feature for feature in latents if labels[feature].coherent]
-            drawn = sorted(coherent, key=lambda feature: derive_seed(self.seed, "interpret", "choose", feature))
-            chosen.update(drawn[: self.cfg.features_per_site])
+        for order in self._order.values():
+            if self.workers.llm_labels:
+                chosen.update(feature for feature in order if feature in self.asked and labels[feature].coherent)
+            else:
+                chosen.update([feature for feature in order if labels[feature].coherent][: self._most])
         return chosen
 
+    # -- validate -------------------------------------------------------------------------------------------------
+
     def validate(self, labels: Mapping[str, Label], chosen: Collection[str]) -> Records:
-        """A verdict for each chosen feature."""
-        worker = self.workers.validator
-        keys = self._keys(worker, chosen, lambda feature: asdict(labels[feature]))
+        """A verdict for each chosen feature. A model sees known labels among them, and cannot tell which."""
+        worker, units = self.workers.validator, self.units
+        keys = units.keys(worker, chosen, lambda feature: asdict(labels[feature]))
+        controls = self._controls(labels, chosen) if self.workers.llm_validates else []
 
-        def make(maker: CaseMaker, latents: Mapping[str, int]) -> list[list[dict[str, Any]]]:
-            cases = [maker.validation(labels[name], latent, self.cfg.validation) for name, latent in latents.items()]
-            answers = worker.validate(cases)
-            for case, answer in zip(cases, answers, strict=True):
+        def prepare(maker: CaseMaker, latents: Mapping[str, int]) -> list[ValidationCase]:
+            return [maker.validation(labels[name], latent, units.cfg.validation) for name, latent in latents.items()]
+
+        def answer(cases: Sequence[ValidationCase]) -> list[Unit]:
+            mixed = [*cases, *(control.case for control in controls)]
+            order = list(range(len(mixed)))
+            if controls:
+                order = numpy_rng(units.seed, "interpret", "mixed").permutation(len(mixed)).tolist()
+            verdicts = dict(zip(order, worker.validate([mixed[i] for i in order]), strict=True))
+            for i, case in enumerate(cases):
                 texts = (*case.firing, *case.silent, *case.spare_firing, *case.spare_silent)
-                _check_evidence(worker.name, case.label.feature, answer.evidence, texts)
+                _check_evidence(worker.name, case.label.feature, verdicts[i].evidence, texts)
             who = {"validator": worker.name, "version": worker.version}
-            return [[asdict(answer) | who] for answer in answers]
+            return [[asdict(verdicts[i]) | who] for i in range(len(cases))]
 
-        return self._write(VERDICTS, "verdicts", keys, make)
+        done = units.write(VERDICTS, "verdicts", keys, prepare, answer, at_once=self.workers.llm_validates)
+        if self.workers.llm_validates:
+            self._write_controls(controls)
+        return done
 
-    def predict(self, labels: Mapping[str, Label], verdicts: Records) -> Records:
-        """Predictions for the label that each verdict leaves, and for a wrong one on the same texts.
+    def _controls(self, labels: Mapping[str, Label], chosen: Collection[str]) -> list[Control]:
+        """Labels known to be wrong, in each dictionary, and as many that are right by construction."""
+        units, cfg = self.units, self.units.cfg
+        found: list[Control] = []
+        by_dictionary = {d: [f for f in its if f in chosen] for d, its in units.latents.items()}
+        for dictionary, maker in units.makers(by_dictionary):
+            features, latents = by_dictionary[dictionary], units.latents[dictionary]
+            wanted = n_controls(len(features), cfg.validation.controls)
+            for feature, other in wrong_pairs(features, labels, latents, maker.firing, wanted, units.seed):
+                found.append(wrong_control(maker, feature, latents[feature], labels[other], cfg.validation))
+        return found + right_words(units.corpus, len(found), cfg.validation, units.seed, self.workers.prompts)
 
-        A feature with too few held-out texts has no records.
-        """
-        claims = {
+    def _write_controls(self, controls: Sequence[Control]) -> None:
+        """From the log: their calls were made among the others."""
+        worker = self.workers.validator
+        verdicts = worker.validate([control.case for control in controls])
+        units: Records = {}
+        for i, (control, verdict) in enumerate(zip(controls, verdicts, strict=True)):
+            record = {
+                "kind": control.kind,
+                "feature": control.case.label.feature,
+                "label": control.case.label.label,
+                "label_of": control.label_of,
+                "verdict": verdict.verdict,
+                "reason": verdict.reason,
+                "evidence": list(verdict.evidence),
+                "validator": worker.name,
+                "version": worker.version,
+                "failed": verdict.failed,
+            }
+            units[f"{control.kind}-{i}"] = [record]
+        with RecordFile(self.units.folder / CONTROLS, list(units), fresh=True) as file:
+            file.add(units)
+
+    # -- predict --------------------------------------------------------------------------------------------------
+
+    def claims(self, verdicts: Records) -> dict[str, Claim]:
+        """The label that each verdict leaves."""
+        return {
             feature: Claim(feature, verdict["label"], tuple(verdict["keywords"]), verdict["needed"])
             for feature, (verdict, *_) in verdicts.items()
         }
+
+    def _baseline(self, feature: str) -> Claim:
+        label = self.keyword_labels[feature]
+        return Claim(feature, phrase(label.keywords), label.keywords, label.needed)
+
+    def predict(self, labels: Mapping[str, Label], claims: Mapping[str, Claim]) -> Records:
+        """Predictions from each claim, from a wrong one on the same texts, and from the keywords beside a model's.
+
+        A feature with too few held-out texts has no records.
+        """
+        units, workers = self.units, self.workers
         wrong = self._wrong_claims(labels, claims)
-        worker = self.workers.predictor
+        baselines = {feature: self._baseline(feature) for feature in claims} if workers.llm_predicts else {}
+        wrong_baselines = self._wrong_claims(self.keyword_labels, baselines)
 
-        def claimed(feature: str) -> Any:
-            other = wrong[feature]
-            return [asdict(claims[feature]), None if other is None else asdict(other)]
+        def known(claim: Claim | None) -> Any:
+            return None if claim is None else asdict(claim)
 
-        keys = self._keys(worker, claims, claimed)
+        keys = units.keys(
+            workers.predictor,
+            claims,
+            lambda f: [known(one) for one in (claims[f], wrong[f], baselines.get(f), wrong_baselines.get(f))][
+                : 4 if workers.llm_predicts else 2
+            ],
+        )
 
-        def make(maker: CaseMaker, latents: Mapping[str, int]) -> list[list[dict[str, Any]]]:
-            cases = [maker.prediction(claims[name], latent, self.cfg.prediction) for name, latent in latents.items()]
-            return self._predictions(cases, wrong)
+        def prepare(maker: CaseMaker, latents: Mapping[str, int]) -> list[PredictionCase | None]:
+            return [maker.prediction(claims[name], latent, units.cfg.prediction) for name, latent in latents.items()]
 
-        return self._write(PREDICTIONS, "predictions", keys, make)
+        def answer(cases: Sequence[PredictionCase | None]) -> list[Unit]:
+            records = self._predictions(workers.predictor, [case for case in cases if case is not None], wrong)
+            if workers.llm_predicts:
+                its = [replace(case, claim=baselines[case.claim.feature]) for case in cases if case is not None]
+                beside = self._predictions(workers.keyword_predictor, its, wrong_baselines)
+                records = {feature: unit + beside[feature] for feature, unit in records.items()}
+            return [[] if case is None else records[case.claim.feature] for case in cases]
+
+        return units.write(PREDICTIONS, "predictions", keys, prepare, answer, at_once=workers.llm_predicts)
 
     def _predictions(
-        self, cases: Sequence[PredictionCase | None], wrong: Mapping[str, Claim | None]
-    ) -> list[list[dict[str, Any]]]:
-        """The records of each case: its own claim's, then the wrong one's. None for a case without texts."""
-        asked = [case for case in cases if case is not None]
-        for case in list(asked):
+        self, worker: Predictor, cases: Sequence[PredictionCase], wrong: Mapping[str, Claim | None]
+    ) -> Records:
+        """The records of each case: its own claim's, then the wrong one's."""
+        asked = list(cases)
+        for case in cases:
             other = wrong[case.claim.feature]
             if other is not None:
                 asked.append(replace(case, claim=other, wrong_label=True))
-        records: dict[str, list[dict[str, Any]]] = {}
-        for case, answers in zip(asked, self.workers.predictor.predict(asked), strict=True):
-            records.setdefault(case.claim.feature, []).extend(self._prediction_records(case, answers))
-        return [[] if case is None else records[case.claim.feature] for case in cases]
-
-    def _prediction_records(self, case: PredictionCase, answers: Sequence[Prediction]) -> list[dict[str, Any]]:
-        worker = self.workers.predictor
-        return [
-            {
-                "feature": case.claim.feature,
-                "text_id": text.text_id,
-                "fires": fires,
-                "predicted": answer.predicted,
-                "score": answer.score,
-                "predictor": worker.name,
-                "wrong_label": case.wrong_label,
-                "hard": hard,
-                "version": worker.version,
-            }
-            for text, fires, hard, answer in zip(case.texts, case.fires, case.hard, answers, strict=True)
-        ]
+        records: Records = {}
+        for case, answers in zip(asked, worker.predict(asked), strict=True):
+            records.setdefault(case.claim.feature, []).extend(_prediction_records(worker, case, answers))
+        return records
 
     def _wrong_claims(self, labels: Mapping[str, Label], claims: Mapping[str, Claim]) -> dict[str, Claim | None]:
         """For each claim one of the same dictionary and language, so that it is not wrong by its script alone."""
         peers: dict[tuple[str, str], list[Claim]] = {}
-        for dictionary, latents in self.latents.items():
+        for dictionary, latents in self.units.latents.items():
             for feature in latents:
                 if feature in claims:
                     peers.setdefault((dictionary, labels[feature].language), []).append(claims[feature])
-        return {claim.feature: wrong_claim(claim, group, self.seed) for group in peers.values() for claim in group}
+        seed = self.units.seed
+        return {claim.feature: wrong_claim(claim, group, seed) for group in peers.values() for claim in group}
 
-    def _write(self, name: str, title: str, keys: Mapping[str, Mapping[str, str]], make: Make) -> Records:
-        """Make what the record file lacks, a batch at a time. Returns the records of every feature of `keys`."""
-        order = [key for of_dictionary in keys.values() for key in of_dictionary.values()]
-        with RecordFile(self.folder / name, order) as file, progress(title, len(order), "features") as bar:
-            missing = set(file.missing)
-            bar.advance(len(order) - len(missing))
-            todo = {
-                dictionary: [feature for feature, key in of_dictionary.items() if key in missing]
-                for dictionary, of_dictionary in keys.items()
-            }
-            for dictionary, maker in self._makers(todo):
-                for lo in range(0, len(todo[dictionary]), self.cfg.checkpoint_every):
-                    batch = todo[dictionary][lo : lo + self.cfg.checkpoint_every]
-                    units = make(maker, {feature: self.latents[dictionary][feature] for feature in batch})
-                    file.add({keys[dictionary][f]: unit for f, unit in zip(batch, units, strict=True)})
-                    bar.advance(len(batch))
-            return {
-                feature: file.records(key)
-                for of_dictionary in keys.values()
-                for feature, key in of_dictionary.items()
-            }
+    def saebench(self, claims: Mapping[str, Claim]) -> None:
+        """SAEBench's form, by the model and by the keywords."""
+        units, workers = self.units, self.workers
+        keys = units.keys(workers.predictor, claims, lambda f: ["saebench", asdict(claims[f])])
+
+        def prepare(maker: CaseMaker, latents: Mapping[str, int]) -> list[_Bench]:
+            return [
+                _Bench(maker.saebench(claims[name], latent), self._baseline(name)) for name, latent in latents.items()
+            ]
+
+        def answer(cases: Sequence[_Bench]) -> list[Unit]:
+            answers = iter(workers.saebench([one.case for one in cases if one.case is not None]))
+            embedded, model = workers.keyword_predictor, workers.predictor
+            found: list[Unit] = []
+            for case, baseline in cases:
+                if case is None:
+                    found.append([])
+                    continue
+                beside = replace(case, claim=baseline)
+                found.append(
+                    [
+                        saebench_record(case, next(answers), model.name, model.version),
+                        saebench_record(beside, keyword_answer(embedded, beside), embedded.name, embedded.version),
+                    ]
+                )
+            return found
+
+        units.write(SAEBENCH, "SAEBench's form", keys, prepare, answer, at_once=True)
+
+
+def _prediction_records(worker: Predictor, case: PredictionCase, answers: Sequence[Prediction]) -> Unit:
+    return [
+        {
+            "feature": case.claim.feature,
+            "text_id": text.text_id,
+            "fires": fires,
+            "predicted": answer.predicted,
+            "score": answer.score,
+            "predictor": worker.name,
+            "wrong_label": case.wrong_label,
+            "hard": hard,
+            "version": worker.version,
+            "failed": answer.failed,
+        }
+        for text, fires, hard, answer in zip(case.texts, case.fires, case.hard, answers, strict=True)
+    ]
 
 
 def _check_evidence(worker: str, feature: str, evidence: Sequence[str], shown: Sequence[ShownText]) -> None:
     strange = set(evidence) - {text.text_id for text in shown}
     if strange:
         raise ValueError(f"{worker} named evidence for {feature} that it was not shown: {sorted(strange)[:3]}")
+
+
+def _label_record(label: Label, worker: Any) -> dict[str, Any]:
+    return asdict(label) | {"labeller": worker.name, "version": worker.version}
 
 
 def _label(record: Mapping[str, Any]) -> Label:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from importlib import resources
@@ -75,6 +76,27 @@ def keyword_fingerprint(worker: str) -> str:
 def content_words(all_tokens: Iterable[str]) -> frozenset[str]:
     """The distinct words that may be keywords: no stop words, no bare numbers, no single characters."""
     return frozenset(word for word in set(all_tokens) if _may_be_keyword(word))
+
+
+COMMON_SHARE = 0.2
+
+
+def words_of(keywords: Collection[str], label: str) -> set[str]:
+    """The words that a label names: its keywords, or its content words where a model or a person wrote it."""
+    return set(keywords) or set(content_words(tokens(label)))
+
+
+def telling_words(said: Mapping[str, tuple[Collection[str], str]]) -> dict[str, set[str]]:
+    """name → the words of its (keywords, label) that tell it from the others.
+
+    Sentences share words such as "text" or "describes"; those of more than a fifth of the sentences tell nothing.
+    Keywords all tell something.
+    """
+    words = {name: words_of(*both) for name, both in said.items()}
+    sentences = [words[name] for name, (keywords, _) in said.items() if not keywords]
+    counts = Counter(word for its in sentences for word in its)
+    common = {word for word, n in counts.items() if n > max(2, COMMON_SHARE * len(sentences))}
+    return {name: its if said[name][0] else its - common for name, its in words.items()}
 
 
 @lru_cache(maxsize=1 << 18)

@@ -35,7 +35,8 @@ class NotReady(Exception):
 @dataclass(frozen=True)
 class Context:
     """study_folder: where the study file lies (its relative paths start there); folder: the run folder;
-    replicas_as_said: where a command line decided how many there are; `study` has those numbers."""
+    replicas_as_said: where a command line decided how many there are; `study` has those numbers.
+    label_limit: a first look at the labels of so many features."""
 
     study: Study
     study_folder: Path
@@ -43,6 +44,7 @@ class Context:
     engine: Engine
     from_folder: Path | None = None
     replicas_as_said: Replicas | None = None
+    label_limit: int | None = None
 
     # -- what is there ------------------------------------------------------------------------------------------
 

@@ -14,12 +14,11 @@ from antar.core.manifest import Fingerprint
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
 from antar.dictionaries import load_dictionary
-from antar.interpret.stage import interpret_run
+from antar.interpret.stage import interpret_run, record_files
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 
 Value = TypeVar("Value")
-FILES = ("labels.jsonl", "verdicts.jsonl", "predictions.jsonl")
 
 
 class Lazily(Mapping[str, Value]):
@@ -52,11 +51,16 @@ def artifacts(context: Context) -> list[Artifact]:
             Fingerprint(
                 # The features' own inputs are the dictionaries and activations, which is what codes follow from.
                 inputs={"features": features.content, "codes": features.fingerprint.sha256},
-                config=config_slice(context.study.interpret) | {"seed": context.study.seed},
+                config=config_slice(context.study.interpret) | {"seed": context.study.seed} | _limit(context),
                 code=code_version("interpret"),
             ),
         )
     ]
+
+
+def _limit(context: Context) -> dict[str, int]:
+    """A first look is not the whole stage: the next run without a limit goes on from it."""
+    return {} if context.label_limit is None else {"limit": context.label_limit}
 
 
 def make(context: Context) -> None:
@@ -81,7 +85,9 @@ def make(context: Context) -> None:
             context.study.interpret,
             seed=context.study.seed,
             folder=artifact.folder,
+            study_folder=context.study_folder,
+            limit=context.label_limit,
         )
-        return [artifact.folder / name for name in FILES], facts
+        return record_files(artifact.folder), facts
 
     ensure_files(artifact, write)
