@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from antar.interpret.cases import CaseMaker, quantile_sample, wrong_claim
+from antar.interpret.cases import CaseMaker, quantile_sample, wrong_claim, wrong_claims
 from antar.interpret.config import InterpretConfig, KeywordConfig, PredictionConfig, ValidationConfig
 from antar.interpret.corpus import PREDICT, REVISE, VALIDATE, TextCorpus
 from antar.interpret.features import Firing
@@ -14,6 +14,7 @@ from antar.interpret.judge import KeywordPredictor, KeywordValidator, balanced_a
 from antar.interpret.keywords import KeywordModel
 from antar.interpret.llm.config import LlmWorker
 from antar.interpret.types import Claim, Label, PredictionCase, ShownText
+from antar.interpret.words import telling_words
 from antar.interpret.workers import live_model
 
 CFG = ValidationConfig()
@@ -131,15 +132,28 @@ def test_positives_come_evenly_from_the_quantiles() -> None:
         assert len(set(drawn)) == wanted
 
 
+def telling(claims: list[Claim]) -> dict[str, set[str]]:
+    return telling_words({claim.feature: (claim.keywords, claim.label) for claim in claims})
+
+
+def test_sentences_share_common_words_and_are_still_of_different_things() -> None:
+    claims = [
+        Claim(f"f/{i}", f"Texts about {word} in India.", (), 1)
+        for i, word in enumerate(["lamps", "buses", "rain", "tea"])
+    ]
+    wrong = wrong_claims(claims, 3)
+    assert all(wrong[claim.feature] is not None and wrong[claim.feature].label != claim.label for claim in claims)
+
+
 def test_a_wrong_claim_is_another_features_and_shares_no_word() -> None:
     claims = [Claim(f"base.layer02/{i}", f"w{i % 3}", (f"w{i % 3}", f"only{i}"), 1) for i in range(9)]
     for claim in claims:
-        wrong = wrong_claim(claim, claims, 3)
+        wrong = wrong_claim(claim, claims, 3, telling(claims))
         assert wrong is not None
         assert wrong.feature == claim.feature
         assert not set(wrong.keywords) & set(claim.keywords)
-    assert wrong_claim(claims[0], [claims[0], claims[3]], 3) is None
-    assert wrong_claim(claims[0], [], 3) is None
+    assert wrong_claim(claims[0], [claims[0], claims[3]], 3, telling(claims)) is None
+    assert wrong_claim(claims[0], [], 3, telling(claims)) is None
 
 
 def test_the_predictor_reads_label_and_text_alone() -> None:

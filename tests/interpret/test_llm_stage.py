@@ -48,11 +48,13 @@ def common(rows: list[dict[str, Any]]) -> str | None:
 
 
 def about(label: str) -> set[str]:
-    """The themes that a label names, and the word of a control's label."""
-    quoted_word = label.split("“")[1].split("”")[0] if "“" in label else ""
-    return {f"{theme}/{language}" for theme, language in WORDS if f"{theme}/{language}" in label} | themes_of(
-        quoted_word
-    )
+    """The themes whose words a label names."""
+    return themes_of(label.replace("“", " ").replace("”", " "))
+
+
+def label_of(theme: str) -> str:
+    name, language = theme.split("/")
+    return f"Texts about {' '.join(sorted(WORDS[name, language]))}"
 
 
 def knows_the_world(request: dict[str, Any]) -> Answer:
@@ -63,8 +65,13 @@ def knows_the_world(request: dict[str, Any]) -> Answer:
         active = blocks[0]
         theme = common(active)
         ids = [row["id"] for row in active if theme in themes_of(row["text"])][:3]
-        said = {"evidence": ids, "answer": "COHERENT" if theme else "INCOHERENT", "label": f"About {theme}." if theme else "",
-                "category": "topic", "language": theme.split("/")[1] if theme else "other"}  # fmt: skip
+        said = {
+            "evidence": ids,
+            "answer": "COHERENT" if theme else "INCOHERENT",
+            "label": label_of(theme) if theme else "",
+            "category": "topic",
+            "language": theme.split("/")[1] if theme else "other",
+        }
     elif "verdict" in fields:
         label, active, _ = blocks
         word = label.split("“")[1].split("”")[0] if "“" in label else None
@@ -113,7 +120,7 @@ def test_a_model_that_knows_the_world_labels_keeps_and_predicts_it(world, labell
     assert {row["labeller"] for row in labels.values()} == {"scripted-a"}
     for latent, name in enumerate(world.themes):
         row = labels[f"base.layer02/{latent}"]
-        assert row["label"] == f"About {name}."
+        assert row["label"] == label_of(name)
         theme, language = name.split("/")
         assert all(one.startswith(f"{theme}-{language}-") for one in row["evidence"])
     assert facts["coherent"] >= 12
@@ -122,7 +129,8 @@ def test_a_model_that_knows_the_world_labels_keeps_and_predicts_it(world, labell
     scores = facts["scores"]
     assert scores["right"]["value"] > 0.9
     assert scores["right"]["auroc"] > 0.9
-    assert scores["wrong_label"]["value"] == pytest.approx(0.5, abs=0.1)
+    # Below one half: a hard text fires a neighbour, which the wrong label may well be about.
+    assert 0.3 < scores["wrong_label"]["value"] < 0.6
     assert set(scores["by_language"]) == {"en", "hi"}
     assert 0.5 < facts["keyword_scores"]["right"]["value"] <= 1.0
     json.dumps(facts, allow_nan=False)
@@ -131,11 +139,11 @@ def test_a_model_that_knows_the_world_labels_keeps_and_predicts_it(world, labell
 def test_the_keyword_baseline_stands_beside_on_the_same_texts(labelled) -> None:
     folder, _ = labelled
     assert read_keywords(folder).height == read_labels(folder).height
-    predictions = read_predictions(folder)
+    own = read_predictions(folder).filter(~pl.col("wrong_label"))
     asked = {
-        name: set(predictions.filter((pl.col("predictor") == name) & ~pl.col("wrong_label")).select("feature", "text_id").iter_rows())
+        name: set(own.filter(pl.col("predictor") == name).select("feature", "text_id").iter_rows())
         for name in ("other-b", "keywords")
-    }  # fmt: skip
+    }
     assert asked["other-b"] == asked["keywords"]
 
 

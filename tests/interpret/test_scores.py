@@ -24,7 +24,7 @@ def predictions(judge: str, wrong: bool = False) -> pl.DataFrame:
         }[judge]  # fmt: skip
         rows += [
             {"feature": f"f{feature}", "text_id": f"t{i}", "fires": bool(fires[i]), "predicted": bool(said[i]),
-             "score": float(said[i]) + rng.random() * 0.5, "predictor": "a model", "wrong_label": wrong}
+             "score": float(said[i]) + rng.random() * 0.5, "predictor": judge, "wrong_label": wrong}
             for i in range(N_TEXTS)
         ]  # fmt: skip
     return pl.DataFrame(rows)
@@ -65,7 +65,7 @@ def test_failures_are_wrong_and_languages_and_wrong_labels_stand_apart() -> None
     frame = predictions("oracle").with_columns(
         predicted=pl.when(pl.col("text_id").is_in(["t1", "t3"])).then(None).otherwise(pl.col("predicted"))
     )
-    both = pl.concat([frame, predictions("shuffled", wrong=True)])
+    both = pl.concat([frame, predictions("shuffled", wrong=True)]).with_columns(predictor=pl.lit("a model"))
     found = score_predictions(both, TEXTS, seed=0)
     # Two of the ten firing texts failed, both Hindi: (0.8 + 1) / 2, and in Hindi (0.6 + 1) / 2.
     assert found.right.value == pytest.approx(0.9)
@@ -86,25 +86,46 @@ def test_nothing_to_score_is_none() -> None:
     assert auroc(np.array([1.0, np.nan]), np.array([True, False])) is None
 
 
-def test_one_predictor_is_scored_at_a_time_a_model_before_the_keywords() -> None:
+def test_one_predictor_at_a_time() -> None:
     keywords = predictions("constant").with_columns(predictor=pl.lit("keywords"))
-    both = pl.concat([keywords, predictions("oracle")])
-    assert score_predictions(both, TEXTS, seed=0).right.value == 1.0
+    model = predictions("oracle")
+    both = pl.concat([keywords, model])
+    assert score_predictions(both, TEXTS, seed=0).right == score_predictions(model, TEXTS, seed=0).right
     assert score_predictions(both, TEXTS, seed=0, predictor="keywords").right.value == 0.5
     assert score_predictions(keywords, TEXTS, seed=0).right.value == 0.5
+    assert score_predictions(both, TEXTS, seed=0, predictor="nobody").right.value is None
+    with pytest.raises(ValueError, match="good, oracle"):
+        score_predictions(pl.concat([both, predictions("good")]), TEXTS, seed=0)
 
 
-def test_a_failed_call_has_the_worst_score_its_text_could_have() -> None:
-    frame = predictions("oracle")
-    failed = pl.col("text_id") == "t0"
-    some = frame.with_columns(
-        predicted=pl.when(failed).then(None).otherwise(pl.col("predicted")),
-        score=pl.when(failed).then(None).otherwise(pl.col("score")),
+def test_a_failed_call_has_the_worst_score() -> None:
+    said = pl.when(pl.col("text_id").is_in(["t1", "t15"])).then(None)
+    frame = predictions("oracle").with_columns(
+        predicted=said.otherwise(pl.col("predicted")), score=said.otherwise(pl.col("score"))
     )
-    # One firing text of ten is behind all ten silent ones.
-    found = score_predictions(some, TEXTS, seed=0).right
-    assert found.auroc == pytest.approx(0.9)
-    assert found.auroc_low == pytest.approx(0.9)
-    assert found.value == pytest.approx(0.95)
-    without = frame.with_columns(score=pl.lit(None, dtype=pl.Float64))
-    assert score_predictions(without, TEXTS, seed=0).right.auroc is None
+    found = score_predictions(frame, TEXTS, seed=0).right
+    # Of 100 pairs the failed firing text loses 10 and the failed silent one 9 more.
+    assert found.auroc == pytest.approx(0.81)
+    assert found.auroc_low == pytest.approx(0.81)
+    assert found.auroc_high == pytest.approx(0.81)
+    assert found.value == pytest.approx(0.9)
+
+
+def test_all_failed_is_nothing_and_has_no_auroc() -> None:
+    nothing = pl.lit(None)
+    frame = predictions("oracle").with_columns(predicted=nothing.cast(pl.Boolean), score=nothing.cast(pl.Float64))
+    found = score_predictions(frame, TEXTS, seed=0).right
+    assert (found.value, found.low, found.high) == (0.0, 0.0, 0.0)
+    assert (found.auroc, found.auroc_low, found.auroc_high) == (None, None, None)
+    assert found.failed == N_FEATURES * N_TEXTS
+    # Where others of this predictor have scores, a feature whose calls all failed counts as 0.
+    mixed = pl.concat(
+        [frame.filter(pl.col("feature") == "f0"), predictions("oracle").filter(pl.col("feature") == "f1")]
+    )
+    assert score_predictions(mixed, TEXTS, seed=0).right.auroc == 0.5
+
+
+def test_answers_without_scores_have_no_auroc() -> None:
+    frame = predictions("oracle").with_columns(score=pl.lit(None, pl.Float64))
+    found = score_predictions(frame, TEXTS, seed=0).right
+    assert (found.value, found.auroc) == (1.0, None)

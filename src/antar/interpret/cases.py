@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +22,8 @@ from antar.interpret.types import (
 )
 from antar.interpret.words import telling_words
 
-STRONGEST, BY_STRENGTH, RANDOM = 2, 2, 10
-"""Of the 14 texts of SAEBench's form: those that fire most, those drawn by strength, and silent ones."""
+SAEBENCH_TOP, SAEBENCH_WEIGHTED, SAEBENCH_SILENT = 2, 2, 10
+"""The texts of SAEBench's AutoInterp score: the strongest, others in proportion to activation, and random ones."""
 
 
 @dataclass(frozen=True)
@@ -42,27 +42,29 @@ class CaseMaker:
         return Evidence(feature, corpus.shown(rows, activations), corpus.shown(background, np.zeros(len(background))))
 
     def llm_evidence(self, feature: str, latent: int, cfg: InterpretConfig) -> Evidence:
-        """What a language model labels from: select-half texts, the strongest and some from the range below them.
+        """Select-half examples over a feature's whole range, so that a label is not of its extremes alone.
 
-        As many matched texts that do not fire it, and hard ones that fire one of its nearest features instead.
+        `top_share` of them are the strongest; the rest come evenly from quantiles of activation below those. The
+        hard texts fire a neighbouring feature and not this one; they and the background are matched to examples.
         """
-        corpus, rng = self.corpus, self._rng("evidence", feature)
+        corpus = self.corpus
         rows, values = self._in_part(latent, SELECT)
-        strongest = min(len(rows), round(cfg.top_share * cfg.examples))
-        below = quantile_sample(len(rows) - strongest, cfg.examples - strongest, cfg.prediction.quantiles, rng)
-        chosen = np.concatenate([np.arange(strongest), strongest + below]).astype(np.int64)
+        top = min(len(rows), round(cfg.top_share * cfg.examples))
+        rest = quantile_sample(
+            len(rows) - top, cfg.examples - top, cfg.prediction.quantiles, self._rng("examples", feature)
+        )
+        chosen = np.concatenate([np.arange(top), top + rest])
         rows, values = rows[chosen], values[chosen]
         silent_t = self._silent(latent, SELECT)
-        near_t = silent_t & self.firing.fires_any(self.firing.nearest(latent, cfg.prediction.neighbours))
-        keys = corpus.keys(rows)
-        hard = corpus.matched(rng.permutation(rows)[: cfg.hard_negatives], near_t, rng, keys)
-        background = corpus.matched(rows, silent_t, rng, keys | corpus.keys(hard))
-        return Evidence(
-            feature,
-            corpus.shown(rows, values),
-            corpus.shown(background, np.zeros(len(background))),
-            corpus.shown(hard, np.zeros(len(hard))),
-        )
+        hard = np.zeros(0, dtype=np.int64)
+        if cfg.hard_negatives and len(rows):
+            near_t = silent_t & self.firing.fires_any(self.firing.nearest(latent, cfg.prediction.neighbours))
+            rng = self._rng("hard", feature)
+            wanted = np.resize(rng.permutation(rows), cfg.hard_negatives)
+            hard = corpus.matched(wanted, near_t, rng, corpus.keys(rows))
+        seen = corpus.keys(rows) | corpus.keys(hard)
+        background = corpus.matched(rows, silent_t, self._rng("background", feature), seen)
+        return Evidence(feature, corpus.shown(rows, values), self._not_firing(background), self._not_firing(hard))
 
     def validation(self, label: Label, latent: int, cfg: ValidationConfig) -> ValidationCase:
         """The strongest texts of two parts of the estimate half, each with as many matched silent ones."""
@@ -107,20 +109,28 @@ class CaseMaker:
         return PredictionCase(claim, texts, fires, is_hard, wrong_label=False)
 
     def saebench(self, claim: Claim, latent: int) -> SaebenchCase | None:
-        """SAEBench's form: 2 of the strongest texts, 2 drawn by strength, 10 silent ones, shuffled; None without."""
-        corpus, rng = self.corpus, self._rng("saebench", claim.feature)
+        """SAEBench's form: 4 firing texts among 10 random silent ones of any language, shuffled.
+
+        Two firing texts are the strongest, two are drawn from the others in proportion to activation. None when
+        there are fewer texts than that.
+        """
+        corpus = self.corpus
+        rng = self._rng("saebench", claim.feature)
         rows, values = self._in_part(latent, PREDICT)
-        silent = corpus.once(np.flatnonzero(self._silent(latent, PREDICT)))
-        silent = silent[~np.isin(corpus.index.text_key_t[silent], corpus.index.text_key_t[rows])]
-        if len(rows) < STRONGEST + BY_STRENGTH or len(silent) < RANDOM:
+        silent = rng.permutation(np.flatnonzero(self._silent(latent, PREDICT)))
+        fired = corpus.keys(rows)
+        silent = np.array([row for row in corpus.once(silent) if int(corpus.index.text_key_t[row]) not in fired])
+        if len(rows) < SAEBENCH_TOP + SAEBENCH_WEIGHTED or len(silent) < SAEBENCH_SILENT:
             return None
-        weights = values[STRONGEST:].astype(np.float64)
-        drawn = STRONGEST + rng.choice(len(weights), size=BY_STRENGTH, replace=False, p=weights / weights.sum())
-        chosen = np.concatenate([rows[:STRONGEST], rows[drawn], rng.choice(silent, size=RANDOM, replace=False)])
-        fires = np.arange(len(chosen)) < STRONGEST + BY_STRENGTH
-        order = rng.permutation(len(chosen))
-        texts = corpus.shown(chosen[order], np.zeros(len(chosen)))
-        return SaebenchCase(claim, texts, tuple(fires[order].tolist()))
+        weights = values[SAEBENCH_TOP:].astype(np.float64)
+        drawn = rng.choice(len(weights), size=SAEBENCH_WEIGHTED, replace=False, p=weights / weights.sum())
+        chosen = np.concatenate([np.arange(SAEBENCH_TOP), SAEBENCH_TOP + drawn])
+        texts = corpus.shown(rows[chosen], values[chosen]) + self._not_firing(silent[:SAEBENCH_SILENT])
+        order = rng.permutation(len(texts))
+        return SaebenchCase(claim, tuple(texts[i] for i in order), tuple(bool(i < len(chosen)) for i in order))
+
+    def _not_firing(self, rows: np.ndarray) -> tuple[ShownText, ...]:
+        return self.corpus.shown(rows, np.zeros(len(rows)))
 
     def _in_part(self, latent: int, part: int) -> tuple[np.ndarray, np.ndarray]:
         rows, values = self.firing.texts_of(latent)
@@ -151,9 +161,17 @@ def quantile_sample(n: int, wanted: int, quantiles: int, rng: np.random.Generato
     return np.sort(np.concatenate([taken, rng.permutation(rest)[: wanted - len(taken)]]))
 
 
-def wrong_claim(claim: Claim, others: Sequence[Claim], seed: int) -> Claim | None:
-    """Another feature's claim that shares no word with this one, under this feature's name; None when none is."""
-    telling = telling_words({one.feature: (one.keywords, one.label) for one in (*others, claim)})
+def wrong_claims(claims: Sequence[Claim], seed: int) -> dict[str, Claim | None]:
+    """feature → another feature's claim that shares no telling word with its own; None when there is none."""
+    telling = telling_words({claim.feature: (claim.keywords, claim.label) for claim in claims})
+    return {claim.feature: wrong_claim(claim, claims, seed, telling) for claim in claims}
+
+
+def wrong_claim(claim: Claim, others: Sequence[Claim], seed: int, telling: Mapping[str, set[str]]) -> Claim | None:
+    """Another feature's claim that shares no word with this one, under this feature's name; None when none is.
+
+    telling: the words of each feature's claim that count.
+    """
     words = telling[claim.feature]
     start = int(numpy_rng(seed, "interpret", "wrong", claim.feature).integers(max(1, len(others))))
     for offset in range(len(others)):

@@ -1,11 +1,12 @@
-"""In what order a dictionary's live features are taken, where not all are: at random, by effect, by coherence.
+"""Which features of a dictionary are worth an LLM's time: an order of them, of which the first are taken.
 
-Effect and coherence are read off the select half, so that the texts which later judge a feature did not choose it.
+`live` is a random sample, so that criterion 3 is not measured on the best. The other orders pick features that are
+likely to be of interest; they look at the select half only, so that what they pick is not measured on what picked it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -16,86 +17,117 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from antar.core.seeds import derive_seed
 from antar.core.sparse import SparseCodes
 from antar.features.examples import crosscheck_rows
-from antar.interpret.words import tokens
+from antar.interpret.words import normalise, tokens
 
-How = Literal["live", "effect", "coherence", "all"]
+LEAST_IN_GROUP = 2
+"""A language counts for the effect when it has so many texts of each group: fewer have no variance."""
 
 
 def choose_order(
     latents: Mapping[str, int],
-    how: How,
+    how: Literal["live", "effect", "coherence", "all"],
     *,
     seed: int,
     codes: SparseCodes,
     texts: pl.DataFrame,
     examples: pl.DataFrame,
 ) -> list[str]:
-    """The features of `latents` (feature → latent), best first; ties in the order of a seeded draw.
+    """The features (feature → latent) of one dictionary, those to take first first.
 
-    codes: a row a text of `texts`; examples: those of these features.
+    texts: the run's, a row for each row of `codes`; examples: the run's, of any dictionaries. Each feature has its
+    own place in the random order, so that a higher cap only adds features; the same order breaks ties.
     """
     if how == "all":
         return list(latents)
-    # Each feature has its own place in the draw, whatever others there are.
-    drawn = sorted(latents, key=lambda feature: derive_seed(seed, "interpret", "choose", feature))
+    seeded = sorted(latents, key=lambda feature: derive_seed(seed, "interpret", "choose", feature))
     if how == "live":
-        return drawn
+        return seeded
     if how == "effect":
-        size_l = culture_effects(codes, texts)
-        return sorted(drawn, key=lambda feature: -size_l[latents[feature]])
-    alike = word_coherence(drawn, texts, examples)
-    return sorted(drawn, key=lambda feature: -alike[feature])
+        effects = effect_sizes(codes, texts)
+        value = {feature: float(effects[latent]) for feature, latent in latents.items()}
+    else:
+        value = word_coherence(seeded, texts, examples)
+    # Rounded, so that the order does not hang on the last bit of a sum.
+    return sorted(seeded, key=lambda feature: -round(value.get(feature, 0.0), 9))
 
 
-def culture_effects(codes: SparseCodes, texts: pl.DataFrame) -> np.ndarray:
-    """float64 `[n_latents]`: |d_av| between cultural and control texts of the select half.
+def _select_rows(texts: pl.DataFrame) -> np.ndarray:
+    return (texts["half"] == "select").to_numpy() & ~crosscheck_rows(texts)
 
-    d_av is the difference of means over the root of the mean of the two variances (Lakens 2013), within each language
-    that has two texts of each group; languages count alike. 0 where nothing varies.
+
+def effect_sizes(codes: SparseCodes, texts: pl.DataFrame) -> np.ndarray:
+    """float64 `[n_latents]`: |d_av| of cultural against control texts of the select half, the mean over languages.
+
+    d_av = (mean of one group − mean of the other) / √((variance of one + variance of the other) / 2) in each
+    language, 0 where both variances are 0. Also 0 when no language has enough texts of both groups.
     """
-    csr = codes.csc().tocsr()
-    select_t = (texts["half"] == "select").to_numpy() & ~crosscheck_rows(texts)
-    cultural_t = (texts["group"] == "cultural").to_numpy()
-    found: list[np.ndarray] = []
-    for language in sorted(texts["language"].unique()):
-        its_t = select_t & (texts["language"] == language).to_numpy()
-        groups = [np.flatnonzero(its_t & cultural_t), np.flatnonzero(its_t & ~cultural_t)]
-        if min(map(len, groups)) >= 2:
-            (mean_a, var_a), (mean_b, var_b) = (_moments(csr[rows]) for rows in groups)
-            sd = np.sqrt((var_a + var_b) / 2)
-            found.append(np.divide(mean_a - mean_b, sd, out=np.zeros_like(sd), where=sd > 1e-12))
-    return np.abs(np.mean(found, axis=0)) if found else np.zeros(codes.n_latents)
+    values: Any = codes.csr().astype(np.float64)
+    select_t = _select_rows(texts)
+    group, language = texts["group"].to_numpy(), texts["language"].to_numpy()
+    effects: list[np.ndarray] = []
+    for name in sorted(set(language[select_t].tolist())):
+        its = select_t & (language == name)
+        cultural, control = its & (group == "cultural"), its & (group == "control")
+        if min(cultural.sum(), control.sum()) < LEAST_IN_GROUP:
+            continue
+        mean_a, variance_a = _moments(values, control)
+        mean_b, variance_b = _moments(values, cultural)
+        sd = np.sqrt((variance_a + variance_b) / 2)
+        effects.append(np.where(sd > 0, (mean_b - mean_a) / np.where(sd > 0, sd, 1), 0.0))
+    return np.abs(np.mean(effects, axis=0)) if effects else np.zeros(codes.n_latents)
 
 
-def _moments(rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and unbiased variance of each column, zeros counted."""
-    n = len(rows.indptr) - 1
-    mean = np.asarray(rows.sum(axis=0), dtype=np.float64).ravel() / n
-    squares = np.asarray(rows.astype(np.float64).power(2).sum(axis=0)).ravel()
-    return mean, np.maximum(squares - n * mean**2, 0.0) / (n - 1)
+def _moments(values: Any, rows_t: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The mean and the variance (n − 1) of each latent (CSR `values`) over some texts, zeros included."""
+    its = values[np.flatnonzero(rows_t)]
+    n = int(rows_t.sum())
+    total = np.asarray(its.sum(axis=0)).ravel()
+    squares = np.asarray(its.multiply(its).sum(axis=0)).ravel()
+    spread = squares - total**2 / n
+    # A latent that is constant in a group leaves float dust here, over which an effect would be huge.
+    return total / n, np.where(spread > 1e-12 * squares, spread, 0.0) / (n - 1)
 
 
-def word_coherence(features: Sequence[str], texts: pl.DataFrame, examples: pl.DataFrame) -> dict[str, float]:
-    """feature → mean cosine of TF-IDF between its select-half examples; 0 with fewer than two."""
-    pool = examples.filter(pl.col("pool") == "select")
-    used = np.unique(pool["row"].to_numpy())
-    if not len(used):
+def word_coherence(features: list[str], texts: pl.DataFrame, examples: pl.DataFrame) -> dict[str, float]:
+    """feature → the mean TF-IDF cosine over pairs of its distinct select-half examples; 0 with fewer than two.
+
+    Terms are words in at least two texts of the select half, with weights as in `features.text_space`; no LSA, for a
+    pair of texts needs no common axes.
+    """
+    place = {feature: i for i, feature in enumerate(features)}
+    select = np.flatnonzero(_select_rows(texts))
+    shown = examples.filter(
+        (pl.col("pool") == "select") & pl.col("feature").is_in(features) & pl.col("row").is_in(select)
+    )
+    row_t = shown["row"].to_numpy()
+    column = texts["text"].to_list()
+    key_of: dict[str, int] = {}
+    keys = {row: key_of.setdefault(normalise(column[row]), row) for row in np.unique(row_t).tolist()}
+    # The same text under two documents is one example: it is alike to itself for no reason of the feature's.
+    pairs = sorted({(place[name], keys[row]) for name, row in zip(shown["feature"], row_t.tolist(), strict=True)})
+    vectors = _tfidf([column[row] for row in select.tolist()])
+    if vectors is None or not pairs:
         return dict.fromkeys(features, 0.0)
-    shown = texts["text"].gather(used).to_list()
-    vectorizer: Any = TfidfVectorizer(analyzer=cast("Any", tokens), sublinear_tf=True)
-    vectors = sparse.csr_array(vectorizer.fit_transform(shown))
-    by_feature = {
-        str(feature): np.searchsorted(used, part["row"].to_numpy())
-        for (feature,), part in pool.partition_by("feature", as_dict=True).items()
-    }
-    return {feature: _mean_cosine(vectors, by_feature.get(feature)) for feature in features}
+    feature_e, row_e = np.array(pairs, dtype=np.int64).T
+    members = sparse.csr_array(
+        (np.ones(len(pairs)), (feature_e, np.searchsorted(select, row_e))), shape=(len(features), len(select))
+    )
+    # Σ over ordered pairs of u·v is |Σu|² − Σ|u|².
+    sums: Any = members @ vectors
+    norms = np.asarray(vectors.multiply(vectors).sum(axis=1)).ravel()
+    n = np.bincount(feature_e, minlength=len(features))
+    between = np.asarray(sums.multiply(sums).sum(axis=1)).ravel() - members @ norms
+    means = between / np.maximum(n * (n - 1), 1)
+    return dict(zip(features, means.tolist(), strict=True))
 
 
-def _mean_cosine(vectors: sparse.csr_array, rows: np.ndarray | None) -> float:
-    if rows is None or len(rows) < 2:
-        return 0.0
-    # The sum of unit vectors has in its square every pair twice, and each vector with itself.
-    total = np.asarray(vectors[rows].sum(axis=0)).ravel()
-    own = float(np.asarray(vectors[rows].power(2).sum()))
-    n = len(rows)
-    return float((total @ total - own) / (n * (n - 1)))
+def _tfidf(texts: list[str]) -> Any:
+    """csr_array `[n_texts, n_terms]` with rows of unit norm, or of zeros for a text without a known term.
+
+    None when no term is in two texts.
+    """
+    vectorizer: Any = TfidfVectorizer(analyzer=cast("Any", tokens), sublinear_tf=True, min_df=2)
+    try:
+        return sparse.csr_array(vectorizer.fit_transform(texts))
+    except ValueError:  # scikit-learn's word for no terms
+        return None

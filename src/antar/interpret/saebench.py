@@ -1,64 +1,57 @@
-"""SAEBench's way of scoring labels, beside criterion 3's own: 14 texts in one question, plain accuracy.
+"""SAEBench's form of criterion 3: one question with 14 texts, of which 4 fire, scored by plain accuracy.
 
-Four of the texts fire the feature (2 strongest, 2 drawn by strength) and ten are random: always saying no has
-10/14 = 0.714 (Karvonen et al. 2025, arXiv 2503.09532). It is reported beside that.
+It stands beside the balanced accuracy so that the number can be compared with published ones. Plain accuracy rewards
+saying no: who never says yes has 10 of 14 right, and the score is read beside that (`ALWAYS_NO`).
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import polars as pl
 
-from antar.core.seeds import numpy_rng
-from antar.interpret.cases import BY_STRENGTH, RANDOM, STRONGEST
+from antar.interpret.cases import SAEBENCH_SILENT, SAEBENCH_TOP, SAEBENCH_WEIGHTED
 from antar.interpret.judge import KeywordPredictor
-from antar.interpret.scores import bootstrap_means
+from antar.interpret.scores import mean_interval
 from antar.interpret.types import PredictionCase, SaebenchAnswer, SaebenchCase
 
-TEXTS = STRONGEST + BY_STRENGTH + RANDOM
-ALWAYS_NO = RANDOM / TEXTS
-
-
-def saebench_record(case: SaebenchCase, answer: SaebenchAnswer, predictor: str, version: str) -> dict[str, Any]:
-    """One feature's line. A failed call has no accuracy here and counts 0 in the mean."""
-    right = (
-        None if answer.predicted is None else sum(a == b for a, b in zip(answer.predicted, case.fires, strict=True))
-    )
-    return {
-        "feature": case.claim.feature,
-        "predictor": predictor,
-        "n": len(case.texts),
-        "positives": sum(case.fires),
-        "correct": right,
-        "accuracy": None if right is None else right / len(case.texts),
-        "version": version,
-        "failed": answer.failed,
-    }
+ALWAYS_NO = SAEBENCH_SILENT / (SAEBENCH_SILENT + SAEBENCH_TOP + SAEBENCH_WEIGHTED)
+"""The accuracy of never saying yes."""
 
 
 def keyword_answer(predictor: KeywordPredictor, case: SaebenchCase) -> SaebenchAnswer:
-    """The keyword baseline's answer to the same question."""
-    asked = PredictionCase(case.claim, case.texts, case.fires, (False,) * len(case.texts), wrong_label=False)
-    (answers,) = predictor.predict([asked])
-    return SaebenchAnswer(tuple(bool(answer.predicted) for answer in answers))
+    """What the keyword predictor says of each text by itself."""
+    hard = (False,) * len(case.texts)
+    asked = PredictionCase(case.claim, case.texts, case.fires, hard, wrong_label=False)
+    return SaebenchAnswer(tuple(bool(one.predicted) for one in predictor.predict([asked])[0]))
 
 
-def score_saebench(records: pl.DataFrame, seed: int) -> dict[str, dict[str, Any]]:
-    """predictor → `value` (mean accuracy over features), its 95% bootstrap interval, `features`, `failed`."""
-    found: dict[str, dict[str, Any]] = {}
-    for (predictor,), part in records.sort("predictor", maintain_order=True).group_by(
-        "predictor", maintain_order=True
-    ):
-        values = part["accuracy"].fill_null(0.0).to_numpy()
-        means = bootstrap_means(values, numpy_rng(seed, "interpret", "saebench", predictor))
-        low, high = np.quantile(means, [0.025, 0.975])
-        found[predictor] = {
-            "value": float(values.mean()),
-            "low": float(low),
-            "high": float(high),
-            "features": len(values),
-            "failed": int(part["accuracy"].null_count()),
-        }
+def saebench_record(case: SaebenchCase, answer: SaebenchAnswer, predictor: str, version: str) -> dict[str, Any]:
+    """One feature's line: a call that failed has nothing right."""
+    n = len(case.texts)
+    said = answer.predicted
+    correct = 0 if said is None else sum(one == fires for one, fires in zip(said, case.fires, strict=True))
+    return {
+        "feature": case.claim.feature,
+        "predictor": predictor,
+        "n": n,
+        "positives": sum(case.fires),
+        "correct": correct,
+        "accuracy": correct / n,
+        "failed": answer.failed or "no answer" if said is None else None,
+        "version": version,
+    }
+
+
+def score_saebench(frame: pl.DataFrame, seed: int) -> dict[str, dict[str, float | int | None]]:
+    """predictor → mean accuracy over features with its 95% bootstrap interval; a failed call has accuracy 0."""
+    found: dict[str, dict[str, float | int | None]] = {}
+    for (name,), part in sorted(frame.partition_by("predictor", as_dict=True).items()):
+        failed = part["failed"].is_not_null()
+        # By name, so that the interval does not hang on the order of the records.
+        accuracy = part.with_columns(accuracy=pl.when(failed).then(0.0).otherwise("accuracy")).sort("feature")
+        value, low, high = mean_interval(accuracy["accuracy"].to_numpy(), seed, f"saebench {name}")
+        found[str(name)] = {
+            "value": value, "low": low, "high": high, "features": part.height, "failed": int(failed.sum())
+        }  # fmt: skip
     return found

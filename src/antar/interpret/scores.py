@@ -1,7 +1,8 @@
 """Criterion 3's number: from the label alone, does this held-out text fire the feature?
 
 For each feature the balanced accuracy over its texts, then the mean over features, with a 95% percentile interval by
-bootstrap over features. A failed call (`predicted` null) is a wrong answer. AUROC uses the scores and stands beside.
+bootstrap over features. A failed call (`predicted` null) is a wrong answer. AUROC uses the scores and stands beside;
+there a failed call has the worst score of its class, so that failing is never better than answering.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from scipy.stats import rankdata
 from antar.core.seeds import numpy_rng
 
 BOOTSTRAPS = 2000
-KEYWORDS = "keywords"
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Score:
     """A mean over features with its 95% interval. All None when there is no feature to score.
 
     features: in the mean; failed: texts for which no answer came, counted as wrong; auroc: mean over the features
-    that have a score for every text of both classes.
+    that have a score for every text that was answered, with its interval, None from a predictor without scores.
     """
 
     value: float | None
@@ -68,11 +68,10 @@ def score_predictions(
 ) -> PredictionScores:
     """Score `interpret/predictions.jsonl` (as `read_predictions` gives it); `texts` gives each text its language.
 
-    predictor: whose; None takes a language model's before the keywords'.
+    predictor: whose answers; None for the only one, or for the one that is scored beside the keywords
     """
-    names = sorted(set(predictions["predictor"].to_list()), key=lambda name: name == KEYWORDS)
-    its = predictions.filter(pl.col("predictor") == (predictor or (names[0] if names else "")))
-    with_language = its.join(texts.select("text_id", "language"), on="text_id", how="left")
+    own = _of_predictor(predictions, predictor)
+    with_language = _with_worst_scores(own).join(texts.select("text_id", "language"), on="text_id", how="left")
     right = with_language.filter(~pl.col("wrong_label"))
     wrong = with_language.filter(pl.col("wrong_label"))
     languages = sorted(language for language in right["language"].unique() if language is not None)
@@ -91,11 +90,29 @@ def score_predictions(
     )
 
 
+def _of_predictor(predictions: pl.DataFrame, predictor: str | None) -> pl.DataFrame:
+    names = sorted(name for name in predictions["predictor"].unique() if name is not None)
+    if predictor is None:
+        chosen = names if len(names) == 1 else [name for name in names if name != "keywords"]
+        if len(chosen) > 1:
+            raise ValueError(f"expected the name of a predictor, found none among {', '.join(chosen)}")
+        predictor = chosen[0] if chosen else None
+    return predictions.filter(pl.col("predictor") == predictor) if predictor is not None else predictions
+
+
+def _with_worst_scores(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Failed calls get the worst score, where the predictor gives scores at all."""
+    if predictions["score"].null_count() == predictions.height:
+        return predictions
+    worst = pl.when(pl.col("fires")).then(-float("inf")).otherwise(float("inf"))
+    return predictions.with_columns(score=pl.when(pl.col("predicted").is_null()).then(worst).otherwise("score"))
+
+
 def _per_feature(predictions: pl.DataFrame) -> pl.DataFrame:
     """One row a feature that has texts of both classes; features in their order of name."""
     correct = (pl.col("predicted") == pl.col("fires")).fill_null(False).cast(pl.Float64)
     table = (
-        predictions.with_columns(correct=correct, score=_score_or_worst(predictions))
+        predictions.with_columns(correct=correct)
         .group_by("feature")
         .agg(
             hit=pl.col("correct").filter(pl.col("fires")).mean(),
@@ -119,14 +136,6 @@ def _per_feature(predictions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _score_or_worst(predictions: pl.DataFrame) -> pl.Expr:
-    """A failed call has the worst score that its text could have, where the predictor gives scores at all."""
-    if predictions["score"].null_count() == predictions.height:
-        return pl.col("score")
-    worst = pl.when(pl.col("fires")).then(-np.inf).otherwise(np.inf)
-    return pl.when(pl.col("predicted").is_null()).then(worst).otherwise(pl.col("score"))
-
-
 def auroc(scores: np.ndarray, classes: np.ndarray) -> float | None:
     """P(score of a positive > score of a negative), ties half; None without both classes or with a missing score."""
     positives, negatives = int(classes.sum()), int((~classes).sum())
@@ -141,17 +150,17 @@ def _score(predictions: pl.DataFrame, seed: int, name: str) -> Score:
     table = _per_feature(predictions)
     if table.is_empty():
         return Score(None, None, None, None, None, None, 0, failed)
-    values = table["balanced_accuracy"].to_numpy()
-    means = bootstrap_means(values, numpy_rng(seed, "interpret", "bootstrap", name))
-    low, high = np.quantile(means, [0.025, 0.975])
+    value, low, high = mean_interval(table["balanced_accuracy"].to_numpy(), seed, name)
     aurocs = table["auroc"].drop_nulls().to_numpy()
-    auroc_parts: tuple[float | None, float | None, float | None] = (None, None, None)
-    if len(aurocs):
-        ends = np.quantile(
-            bootstrap_means(aurocs, numpy_rng(seed, "interpret", "bootstrap auroc", name)), [0.025, 0.975]
-        )
-        auroc_parts = (float(aurocs.mean()), float(ends[0]), float(ends[1]))
-    return Score(float(values.mean()), float(low), float(high), *auroc_parts, len(values), failed)
+    return Score(value, low, high, *mean_interval(aurocs, seed, name), table.height, failed)
+
+
+def mean_interval(values: np.ndarray, seed: int, name: str) -> tuple[float | None, float | None, float | None]:
+    """(mean, low, high) with a 95% percentile interval by bootstrap; None of each without values."""
+    if len(values) == 0:
+        return None, None, None
+    low, high = np.quantile(bootstrap_means(values, numpy_rng(seed, "interpret", "bootstrap", name)), [0.025, 0.975])
+    return float(values.mean()), float(low), float(high)
 
 
 def bootstrap_means(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:

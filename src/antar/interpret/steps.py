@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from antar.core.seeds import numpy_rng
-from antar.interpret.cases import CaseMaker, wrong_claim
+from antar.interpret.cases import CaseMaker, wrong_claims
 from antar.interpret.choose import choose_order
 from antar.interpret.controls import Control, n_controls, right_words, wrong_control, wrong_pairs
 from antar.interpret.labeller import phrase
@@ -182,7 +182,10 @@ class Steps:
             wanted = n_controls(len(features), cfg.validation.controls)
             for feature, other in wrong_pairs(features, labels, latents, maker.firing, wanted, units.seed):
                 found.append(wrong_control(maker, feature, latents[feature], labels[other], cfg.validation))
-        return found + right_words(units.corpus, len(found), cfg.validation, units.seed, self.workers.prompts)
+        right = right_words(
+            units.corpus, len(found), cfg.validation, units.seed, self.workers.prompts, cfg.characters
+        )
+        return found + right
 
     def _write_controls(self, controls: Sequence[Control]) -> None:
         """From the log: their calls were made among the others."""
@@ -275,7 +278,10 @@ class Steps:
                 if feature in claims:
                     peers.setdefault((dictionary, labels[feature].language), []).append(claims[feature])
         seed = self.units.seed
-        return {claim.feature: wrong_claim(claim, group, seed) for group in peers.values() for claim in group}
+        found: dict[str, Claim | None] = {}
+        for group in peers.values():
+            found |= wrong_claims(group, seed)
+        return found
 
     def saebench(self, claims: Mapping[str, Claim]) -> None:
         """SAEBench's form, by the model and by the keywords."""

@@ -12,6 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import openai
 from openai.types.chat import ChatCompletion
@@ -29,10 +30,16 @@ TOP_LOGPROBS = (20, 5)
 """How many alternatives of the first token are asked for; servers allow different numbers."""
 WORD_TOKENS = 4
 """What a one-word answer may have where no probabilities tell the first token's meaning."""
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AGAIN = (
     "Your last answer could not be used: it did not have the required shape, or it named ids that are not there. "
     "Answer once more, in the required shape only."
 )
+
+
+def _without_proxy() -> Any:
+    """A proxy that the environment names would be sent the questions, and could not reach this machine."""
+    return openai.DefaultAsyncHttpxClient(trust_env=False)
 
 
 @dataclass(frozen=True)
@@ -84,7 +91,11 @@ class Endpoint:
         self.limit = Limit(target.concurrency, timeout_s)
         self._parameters, self._timeout_s = parameters, timeout_s
         self._client = openai.AsyncOpenAI(
-            base_url=target.base_url, api_key=target.key or "none", max_retries=0, timeout=timeout_s
+            base_url=target.base_url,
+            api_key=target.key or "none",
+            max_retries=0,
+            timeout=timeout_s,
+            http_client=_without_proxy() if urlsplit(target.base_url).hostname in LOOPBACK else None,
         )
         self.abilities = abilities or Abilities()
 
