@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -111,16 +112,17 @@ class Steps:
     @cached_property
     def asked(self) -> set[str]:
         """The features that a language model labels."""
-        return {feature for order in self._order.values() for feature in order[: self._most]}
+        taken = [order[: self._most] for order in self._order.values()]
+        if self.limit is None:
+            return {feature for its in taken for feature in its}
+        # A first look goes over the dictionaries in turn.
+        in_turn = (its[i] for i in range(max(map(len, taken), default=0)) for its in taken if i < len(its))
+        return set(islice(in_turn, self.limit))
 
     @property
     def _most(self) -> int | None:
         """How many of a dictionary are taken; None for all."""
-        most = None if self.units.cfg.choose == "all" else self.units.cfg.features_per_site
-        if self.limit is None:
-            return most
-        of_each = -(-self.limit // max(1, len(self.units.latents)))
-        return of_each if most is None else min(most, of_each)
+        return None if self.units.cfg.choose == "all" else self.units.cfg.features_per_site
 
     @cached_property
     def _order(self) -> dict[str, list[str]]:

@@ -32,6 +32,7 @@ from antar.report.effects import effects_section
 from antar.report.energy import energy_section
 from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
+from antar.report.labels import labels_section
 from antar.report.method import chat_template_words, limits_section, method_section
 from antar.report.truth import truth_section
 from antar.run import Run
@@ -46,6 +47,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     confounds_section,
     crosscheck_section,
     baselines_section,
+    labels_section,
     changed_section,
     corpus_section,
     method_section,
