@@ -7,6 +7,9 @@ like every other. The keyword matcher is a baseline and never the judge: without
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import polars as pl
 
@@ -14,6 +17,8 @@ from antar.criteria.config import CriteriaConfig
 from antar.criteria.intervals import bootstrap_mean
 from antar.criteria.types import Cell, Criterion, Null
 
+ALWAYS_NO = 10 / 14
+"""Of SAEBench's 14 texts ten do not fire the feature."""
 KEYWORDS = "keywords"
 """The embedded predictor that needs no LLM."""
 
@@ -54,12 +59,19 @@ def _values(scores: pl.DataFrame) -> np.ndarray:
     return scores["balanced_accuracy"].drop_nulls().to_numpy()
 
 
-def predictive_validity(predictions: pl.DataFrame | None, n_labelled: int, cfg: CriteriaConfig) -> Criterion:
+def predictive_validity(
+    predictions: pl.DataFrame | None,
+    n_labelled: int,
+    cfg: CriteriaConfig,
+    facts: Mapping[str, Any] | None = None,
+) -> Criterion:
     """Criterion 3. value: mean balanced accuracy over the labelled features; the lower end of its interval decides.
 
     predictions: `feature, fires, predicted, predictor, wrong_label`; `wrong_label` rows put another feature's
                  label to the same texts
     n_labelled:  how many features have a label; those without a prediction are counted beside
+    facts:       of the interpret stage, where a language model predicted: AUROC, languages, SAEBench's form, and how
+                 good the validator is
     """
     frame = predictions if predictions is not None and predictions.height else None
     llms = [] if frame is None else sorted(set(frame["predictor"].to_list()) - {KEYWORDS})
@@ -76,7 +88,30 @@ def predictive_validity(predictions: pl.DataFrame | None, n_labelled: int, cfg: 
         return _criterion(
             cfg, None, None, None, "not measured", f"No language model read the labels.{told}", beside, []
         )
+    beside |= _of_model(facts or {})
     return _measured(frame.filter(pl.col("predictor") == llms[-1]), llms, n_labelled, beside, cfg)
+
+
+def _of_model(facts: Mapping[str, Any]) -> dict[str, Cell]:
+    """What stands beside a language model's score."""
+    scores = facts.get("scores") or {}
+    right = scores.get("right") or {}
+    found: dict[str, Cell] = {"AUROC": right.get("auroc"), "AUROC, low": right.get("auroc_low"),
+                              "AUROC, high": right.get("auroc_high")}  # fmt: skip
+    for language, score in (scores.get("by_language") or {}).items():
+        found[f"balanced accuracy on {language} texts"] = score.get("value")
+        found[f"balanced accuracy on {language} texts, low"] = score.get("low")
+        found[f"balanced accuracy on {language} texts, high"] = score.get("high")
+    bench = (facts.get("saebench") or {}).get(facts.get("predictor")) or {}
+    if bench:
+        found["SAEBench's 14-text accuracy"] = bench.get("value")
+        found["SAEBench's 14-text accuracy of always saying no"] = ALWAYS_NO
+    for name, words in (("true_positive", "right labels that the validator kept"),
+                        ("true_negative", "wrong labels that the validator did not keep")):  # fmt: skip
+        rate = (facts.get("validator_rates") or {}).get(name) or {}
+        if rate:
+            found[words] = rate.get("value")
+    return found
 
 
 def _measured(

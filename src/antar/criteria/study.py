@@ -14,7 +14,7 @@ from antar.criteria.baselines import culture_counts, culture_sentence
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
-from antar.criteria.predictive import predictive_validity
+from antar.criteria.predictive import KEYWORDS, predictive_validity
 from antar.criteria.shape import Scores, coherence
 from antar.criteria.stability import Cosines, stability
 from antar.criteria.types import CriteriaReport, Criterion
@@ -45,6 +45,7 @@ class Findings:
     contrasts: pl.DataFrame
     labels: pl.DataFrame | None = None
     predictions: pl.DataFrame | None = None
+    label_facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     coherence: Scores = field(default_factory=dict)
     coherence_null: Scores = field(default_factory=dict)
     text_coherence: Scores = field(default_factory=dict)
@@ -67,7 +68,7 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
     criteria = [
         reconstruction(findings.metrics, cfg),
         sparsity(findings.metrics, cfg),
-        predictive_validity(findings.predictions, _labelled(findings.labels), cfg),
+        predictive_validity(findings.predictions, _labelled(findings.labels), cfg, findings.label_facts),
         effect(
             findings.contrasts,
             live_counts(findings.features),
@@ -118,7 +119,10 @@ def _labelled(labels: pl.DataFrame | None) -> int:
     """Features with a label. A verdict of INVALIDATE takes none away: bad labels count."""
     if labels is None or labels.is_empty():
         return 0
-    return labels.filter(pl.col("label").is_not_null())["feature"].n_unique()
+    its = labels.filter(pl.col("label").is_not_null())
+    # Where a language model labelled, the keywords' labels of the other features are not what is measured.
+    models = its.filter(pl.col("labeller") != KEYWORDS) if "labeller" in its.columns else its.clear()
+    return (models if models.height else its)["feature"].n_unique()
 
 
 def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:

@@ -12,13 +12,12 @@ from typing import Any
 
 import polars as pl
 
-from antar.criteria.predictive import KEYWORDS, balanced_accuracies
+from antar.criteria.predictive import ALWAYS_NO, KEYWORDS, balanced_accuracies
 from antar.report.blocks import Block, Cell, Column, Facts, Paragraph, Row, Section, Table, Value
 from antar.report.text import fixed, interval, number, plural
 from antar.run import Run
 
 SHOWN = 30
-ALWAYS_NO = 10 / 14
 ROLES = {"label": "labels", "validate": "verdicts", "predict": "predictions", "saebench": "SAEBench's form"}
 
 

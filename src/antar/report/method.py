@@ -166,9 +166,11 @@ def _interpretation(study: Mapping[str, Any]) -> str:
 
 
 def _worker(worker: Any) -> str:
+    if pick(worker, "kind") == "llamacpp":
+        return str(pick(worker, "gguf")).rsplit("/", 1)[-1]
     if pick(worker, "kind") == "llm":
         model = said(pick(worker, "model"))
-        if pick(worker, "base_url") is None:
+        if not pick(worker, "base_url"):
             return f"contrastive keywords (the study names {model}, for which no endpoint was given)"
         return model
     return "contrastive keywords" if pick(worker, "kind") == "keywords" else UNKNOWN
@@ -223,10 +225,8 @@ def limits(run: Run) -> list[str]:
         )
     if run.truth is None:
         found.append("Nothing is known about what truly changed, so no precision or recall can be given.")
-    if (
-        pick(study, "interpret", "predictor", "kind") != "llm"
-        or pick(study, "interpret", "predictor", "base_url") is None
-    ):
+    predictor = pick(study, "interpret", "predictor")
+    if pick(predictor, "kind") != "llamacpp" and not pick(predictor, "base_url"):
         found.append(
             "No language model read the labels. Keyword labels name words that stand out in a feature's texts; "
             "they do not say what the feature does."

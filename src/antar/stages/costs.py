@@ -9,14 +9,13 @@ from antar.core.sites import DictionaryId
 from antar.corpora.config import Organism as OrganismTexts
 from antar.corpora.config import Source
 from antar.dictionaries.config import DictionaryConfig
-from antar.interpret.config import LlmWorker
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
 from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
 from antar.organisms.tiny_texts import probe_texts
 from antar.stages.context import Context
 from antar.stages.contrast_costs import contrast_costs
-from antar.stages.interpret import labelled_dictionaries
+from antar.stages.label_costs import label_costs
 from antar.stages.sham_costs import sham_costs
 
 
@@ -65,7 +64,7 @@ def estimate_costs(context: Context) -> list[Cost]:
     costs += [Cost(*one) for one in sham_costs(context)]
     fires = {one: n_texts * _k(one, cfg, width) for one in ids}
     costs += [Cost(*one) for one in contrast_costs(context, fires, counted=corpus is not None)]
-    costs.append(_llm_calls(context))
+    costs += [Cost(*one) for one in label_costs(context)]
     return costs
 
 
@@ -123,20 +122,6 @@ def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int, width: int) 
     dictionary reads both."""
     rows = 2 * n_texts * width * (2 if one.trained_on == "joint" else 1) * 4
     return 8 * _latents(one, cfg, width) * _columns(one, width) * 4 + rows
-
-
-def _llm_calls(context: Context) -> Cost:
-    cfg = context.study.interpret
-    named = [worker for worker in (cfg.labeller, cfg.validator) if isinstance(worker, LlmWorker)]
-    if not named:
-        return Cost("LLM calls", "0", "the embedded keyword labeller needs none")
-    sites = len(labelled_dictionaries(context))
-    each = sites * (cfg.features_per_site or context.study.dictionaries.n_latents)
-    return Cost(
-        "LLM calls",
-        f"0 now; {each * len(named):,} with an endpoint",
-        f"{' and '.join(worker.model for worker in named)}: {each:,} features each; keywords until then",
-    )
 
 
 def _asked(source: Source, context: Context) -> list[int | None]:

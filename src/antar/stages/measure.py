@@ -152,6 +152,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             contrasts=contrasts,
             labels=run.labels,
             predictions=run.predictions,
+            label_facts=context.manifest("interpret").facts,
             coherence=shape.coherence,
             coherence_null=shape.coherence_null,
             text_coherence=shape.text_coherence,
