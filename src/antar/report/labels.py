@@ -14,10 +14,12 @@ import polars as pl
 
 from antar.criteria.predictive import ALWAYS_NO, KEYWORDS, balanced_accuracies
 from antar.report.blocks import Block, Cell, Column, Facts, Paragraph, Row, Section, Table, Value
+from antar.report.method import pick
 from antar.report.text import fixed, interval, number, plural
 from antar.run import Run
 
 SHOWN = 30
+CHOSEN = {"effect": "the size of their effect on the selection half", "coherence": "the likeness of their examples"}
 ROLES = {"label": "labels", "validate": "verdicts", "predict": "predictions", "saebench": "SAEBench's form"}
 
 
@@ -27,6 +29,11 @@ def labels_section(run: Run) -> Section:
         return Section("labels", "The labels", [Paragraph("No feature has been labelled in this run.")])
     facts = manifest.facts
     blocks: list[Block] = [Paragraph(_who(facts)), Paragraph(_answer(facts), "answer")]
+    how = CHOSEN.get(str(pick(run.study, "interpret", "choose")))
+    if how is not None:
+        blocks.append(
+            Paragraph(f"Features were taken by {how}: the scores are about such features, not about all.", "note")
+        )
     blocks += [Paragraph(note, "note") for note in facts.get("notes", [])]
     blocks.append(Facts(_counts(facts)))
     if facts.get("scores"):
