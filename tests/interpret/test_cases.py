@@ -119,6 +119,38 @@ def test_prediction_negatives_are_half_hard_and_matched(maker: CaseMaker) -> Non
         assert lengths[0] == pytest.approx(lengths[1], abs=0.6)
 
 
+def bilingual(world: Any) -> CaseMaker:
+    """Six latents that fire on a theme in both languages, and six near them that fire on it in English alone."""
+    rng = np.random.default_rng(3)
+    theme, language = world.texts["theme"].to_numpy(), world.texts["language"].to_numpy()
+    strength = rng.uniform(0.5, 2, (len(theme), 12))
+    its = np.stack([theme == one for one in dict.fromkeys(theme.tolist())], axis=1)
+    fires_nl = np.concatenate([its, its & (language == "en")[:, None]], axis=1)
+    # The last theme's latent fires on all Hindi texts but a few, so that silent ones run out.
+    fires_nl[:, 5] |= (language == "hi") & (np.arange(len(theme)) % 40 > 0)
+    rows, columns = np.nonzero(fires_nl.T)[::-1]
+    offsets = np.concatenate([[0], np.cumsum(fires_nl.sum(axis=0))])
+    decoder = rng.normal(size=(12, 16))
+    decoder[6:] = decoder[0] + 0.3 * rng.normal(size=(6, 16))
+    unit = decoder / np.linalg.norm(decoder, axis=1, keepdims=True)
+    firing = Firing(rows, strength[rows, columns], offsets, len(theme), unit.astype(np.float32), np.arange(12))
+    return CaseMaker(TextCorpus.build(world.texts, 7), firing, 7)
+
+
+def test_each_language_is_one_to_one_where_hard_or_silent_texts_run_out(world: Any) -> None:
+    maker = bilingual(world)
+    short = 0
+    for latent in range(6):
+        for name in range(5):
+            case = maker.prediction(claim(f"{latent} {name}"), latent, PredictionConfig())
+            assert case is not None
+            sides = [[t.language for t, fires in zip(case.texts, case.fires, strict=True) if fires == side]
+                     for side in (True, False)]  # fmt: skip
+            assert sorted(sides[0]) == sorted(sides[1])
+            short += sum(case.hard) < sum(case.fires) // 2 or sum(case.fires) < PredictionConfig().texts
+    assert short >= 5
+
+
 def test_saebench_is_four_among_ten(maker: CaseMaker) -> None:
     row_of = {text_id: row for row, text_id in enumerate(maker.corpus.text_ids)}
     places = np.zeros(14)

@@ -84,8 +84,8 @@ class CaseMaker:
         """The texts of criterion 3 for one feature.
 
         Firing texts come evenly from quantiles of activation. Each silent text is matched to one of them; half
-        are drawn among the texts that fire a neighbouring feature, as far as there are such. The classes are 1:1.
-        None when too few texts are left.
+        are drawn among the texts that fire a neighbouring feature, as far as there are such. The classes are 1:1
+        in each language. None when too few texts are left.
         """
         corpus = self.corpus
         rng = self._rng("predict", claim.feature)
@@ -96,11 +96,15 @@ class CaseMaker:
         silent_t = self._silent(latent, PREDICT)
         near_t = silent_t & self.firing.fires_any(self.firing.nearest(latent, cfg.neighbours))
         order = rng.permutation(len(rows))
-        hard = corpus.matched(rows[order[: len(rows) // 2]], near_t, rng, keys)
-        random = corpus.matched(rows[order[len(hard) :]], silent_t, rng, keys | corpus.keys(hard))
+        half, rest = order[: len(rows) // 2], order[len(rows) // 2 :]
+        hard = corpus.matched(rows[half], near_t, rng, keys)
+        got = self._got(rows[half], hard)
+        # Whoever found no hard text of its language is matched to a random one of it, not to one of another language.
+        left = np.concatenate([half[~got], rest])
+        random = corpus.matched(rows[left], silent_t, rng, keys | corpus.keys(hard))
         silent = np.concatenate([hard, random])
-        # Where silent texts ran out the classes are evened by leaving out firing texts at random.
-        kept = np.sort(rng.permutation(len(rows))[: len(silent)])
+        # Where silent texts ran out the firing texts without a match are left out: each language stays 1:1.
+        kept = np.sort(np.concatenate([half[got], left[self._got(rows[left], random)]]))
         if len(kept) < cfg.min_texts:
             return None
         texts = corpus.shown(rows[kept], values[kept]) + corpus.shown(silent, np.zeros(len(silent)))
@@ -128,6 +132,16 @@ class CaseMaker:
         texts = corpus.shown(rows[chosen], values[chosen]) + self._not_firing(silent[:SAEBENCH_SILENT])
         order = rng.permutation(len(texts))
         return SaebenchCase(claim, tuple(texts[i] for i in order), tuple(bool(i < len(chosen)) for i in order))
+
+    def _got(self, wanted: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+        """bool `[len(wanted)]`: which rows `matched` gave one of `drawn`. It leaves a row out only when its language
+        has none left, so in each language the first ones were served."""
+        left = np.bincount(self.corpus.language_t[drawn], minlength=len(self.corpus.languages))
+        got = np.zeros(len(wanted), dtype=bool)
+        for i, language in enumerate(self.corpus.language_t[wanted]):
+            got[i] = left[language] > 0
+            left[language] -= 1
+        return got
 
     def _not_firing(self, rows: np.ndarray) -> tuple[ShownText, ...]:
         return self.corpus.shown(rows, np.zeros(len(rows)))
