@@ -171,6 +171,27 @@ def test_saebench_is_four_among_ten(maker: CaseMaker) -> None:
     assert (places > 0).all()
 
 
+def test_saebench_weighs_by_the_square_of_activation(world: Any) -> None:
+    corpus = TextCorpus.build(world.texts, 7)
+    rows = corpus.once(np.flatnonzero(corpus.parts_t == PREDICT))[:5]
+    values = np.array([9.0, 8.0, 3.0, 2.0, 1.0])
+    unit = np.eye(2, 4, dtype=np.float32)
+    firing = Firing(rows, values, np.array([0, 5, 5]), world.texts.height, unit, np.array([0, 1]))
+    maker = CaseMaker(corpus, firing, 7)
+    drawn = np.zeros(3)
+    for i in range(600):
+        case = maker.saebench(claim(f"f{i}"), 0)
+        assert case is not None
+        strengths = {text.activation for text in case.texts}
+        drawn += [value in strengths for value in (3.0, 2.0, 1.0)]
+    # Two without replacement, weights 9, 4 and 1: who is left out has P = Σ over the two orders of the others.
+    share = np.array([9, 4, 1]) / 14
+    left_out = [
+        sum(share[a] * share[b] / (1 - share[a]) for a, b in ((i, j), (j, i))) for i, j in ((1, 2), (0, 2), (0, 1))
+    ]
+    assert drawn / 600 == pytest.approx(1 - np.array(left_out), abs=0.06)
+
+
 def test_saebench_needs_its_texts(maker: CaseMaker, world: Any) -> None:
     few = Firing(
         maker.firing.rows[:3], maker.firing.values[:3], np.array([0, 3, 3]), world.texts.height,

@@ -23,7 +23,7 @@ from antar.interpret.types import (
 from antar.interpret.words import telling_words
 
 SAEBENCH_TOP, SAEBENCH_WEIGHTED, SAEBENCH_SILENT = 2, 2, 10
-"""The texts of SAEBench's AutoInterp score: the strongest, others in proportion to activation, and random ones."""
+"""The texts of SAEBench's AutoInterp score: the strongest, others in proportion to its square, and random ones."""
 
 
 @dataclass(frozen=True)
@@ -115,8 +115,9 @@ class CaseMaker:
     def saebench(self, claim: Claim, latent: int) -> SaebenchCase | None:
         """SAEBench's form: 4 firing texts among 10 random silent ones of any language, shuffled.
 
-        Two firing texts are the strongest, two are drawn from the others in proportion to activation. None when
-        there are fewer texts than that.
+        Two firing texts are the strongest, two are drawn from the others in proportion to the square of their
+        activation, as SAEBench's `get_iw_sample_indices` does by default. Unlike there the random texts are known to
+        be silent. None when there are fewer texts than that.
         """
         corpus = self.corpus
         rng = self._rng("saebench", claim.feature)
@@ -126,7 +127,7 @@ class CaseMaker:
         silent = np.array([row for row in corpus.once(silent) if int(corpus.index.text_key_t[row]) not in fired])
         if len(rows) < SAEBENCH_TOP + SAEBENCH_WEIGHTED or len(silent) < SAEBENCH_SILENT:
             return None
-        weights = values[SAEBENCH_TOP:].astype(np.float64)
+        weights = values[SAEBENCH_TOP:].astype(np.float64) ** 2
         drawn = rng.choice(len(weights), size=SAEBENCH_WEIGHTED, replace=False, p=weights / weights.sum())
         chosen = np.concatenate([np.arange(SAEBENCH_TOP), SAEBENCH_TOP + drawn])
         texts = corpus.shown(rows[chosen], values[chosen]) + self._not_firing(silent[:SAEBENCH_SILENT])
