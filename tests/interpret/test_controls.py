@@ -10,7 +10,14 @@ import pytest
 
 from antar.interpret.cases import CaseMaker
 from antar.interpret.config import ValidationConfig
-from antar.interpret.controls import n_controls, right_words, validator_rates, wrong_control, wrong_pairs
+from antar.interpret.controls import (
+    n_controls,
+    right_words,
+    validator_rates,
+    wrong_control,
+    wrong_controls,
+    wrong_pairs,
+)
 from antar.interpret.corpus import REVISE, VALIDATE, TextCorpus
 from antar.interpret.features import Firing
 from antar.interpret.types import Label
@@ -75,6 +82,32 @@ def test_a_wrong_control_is_the_features_own_case(maker: CaseMaker) -> None:
     assert (control.kind, control.label_of) == ("wrong_label", "f8")
     assert (control.case.label.feature, control.case.label.label) == ("f0", "bus")
     assert (control.case.firing, control.case.silent) == (case.firing, case.silent)
+
+
+def test_wrong_controls_have_texts_to_be_judged_by(maker: CaseMaker, world: Any) -> None:
+    latents = {f"f{i}": i for i in range(12)}
+    labels = {f"f{i}": label(f"f{i}", name.split("/")[0], name.split("/")[1]) for i, name in enumerate(world.themes)}
+    names = list(latents)
+    found = wrong_controls(maker, names, labels, latents, 5, CFG)
+    pairs = wrong_pairs(names, labels, latents, maker.firing, 5, maker.seed)
+    assert [(one.case.label.feature, one.label_of) for one in found] == pairs
+    # The first of them loses its texts of the judging part, but for too few: another feature takes its place.
+    gone = latents[pairs[0][0]]
+    lo, hi = maker.firing.offsets[gone : gone + 2]
+    judging = np.flatnonzero(maker.corpus.parts_t[maker.firing.rows[lo:hi]] == VALIDATE) + lo
+    kept = np.ones(len(maker.firing.rows), dtype=bool)
+    kept[judging[CFG.min_texts - 1 :]] = False
+    offsets = np.concatenate([[0], np.cumsum(kept)])[maker.firing.offsets]
+    firing = Firing(
+        maker.firing.rows[kept], maker.firing.values[kept], offsets, maker.firing.n_texts,
+        maker.firing.unit_ld, maker.firing.live_latents,
+    )  # fmt: skip
+    fewer = CaseMaker(maker.corpus, firing, maker.seed)
+    assert len(fewer.validation(labels[pairs[0][0]], gone, CFG).firing) == CFG.min_texts - 1
+    instead = wrong_controls(fewer, names, labels, latents, 5, CFG)
+    assert len(instead) == 5
+    assert pairs[0][0] not in {one.case.label.feature for one in instead}
+    assert all(min(len(one.case.firing), len(one.case.silent)) >= CFG.min_texts for one in instead)
 
 
 def test_right_words_hold_where_they_should(maker: CaseMaker) -> None:

@@ -23,7 +23,7 @@ from antar.interpret.types import (
 from antar.interpret.words import telling_words
 
 SAEBENCH_TOP, SAEBENCH_WEIGHTED, SAEBENCH_SILENT = 2, 2, 10
-"""The texts of SAEBench's AutoInterp score: the strongest, others in proportion to its square, and random ones."""
+"""The texts of SAEBench's AutoInterp score: the strongest, others by the square of activation, random silent ones."""
 
 
 @dataclass(frozen=True)

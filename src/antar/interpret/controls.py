@@ -8,8 +8,9 @@ right label names a word, and its firing texts are those that hold it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from typing import Literal
 
 import numpy as np
@@ -70,16 +71,18 @@ def wrong_pairs(
 ) -> list[tuple[str, str]]:
     """(feature, the other whose label it gets), `n` of them or fewer: of one language, with no word and few texts in
     common. Features come in a seeded order, each once."""
+    return list(islice(_pairs(features, labels, latents, firing, seed), n))
 
+
+def _pairs(
+    features: Sequence[str], labels: Mapping[str, Label], latents: Mapping[str, int], firing: Firing, seed: int
+) -> Iterator[tuple[str, str]]:
     def place(feature: str) -> int:
         return derive_seed(seed, "interpret", "wrong control", feature)
 
     named = sorted((f for f in features if labels[f].label is not None), key=place)
     words = {feature: _label_words(labels[feature]) for feature in named}
-    pairs: list[tuple[str, str]] = []
     for i, feature in enumerate(named):
-        if len(pairs) >= n:
-            break
         # From the next one on, so that no label is the wrong one of everybody.
         for other in named[i + 1 :] + named[:i]:
             if (
@@ -87,9 +90,8 @@ def wrong_pairs(
                 and not words[other] & words[feature]
                 and _apart(firing, latents[feature], latents[other])
             ):
-                pairs.append((feature, other))
+                yield feature, other
                 break
-    return pairs
 
 
 def _label_words(label: Label) -> frozenset[str]:
@@ -107,6 +109,26 @@ def wrong_control(maker: CaseMaker, feature: str, latent: int, other: Label, cfg
     """The feature's own case with another's label under this feature's name."""
     label = replace(other, feature=feature, evidence=())
     return Control("wrong_label", other.feature, maker.validation(label, latent, cfg))
+
+
+def wrong_controls(
+    maker: CaseMaker,
+    features: Sequence[str],
+    labels: Mapping[str, Label],
+    latents: Mapping[str, int],
+    n: int,
+    cfg: ValidationConfig,
+) -> list[Control]:
+    """`n` wrong labels or fewer, on features of one dictionary that have enough texts to judge a label by.
+
+    A label that nothing can be judged by is not kept without anybody being asked, which is no validator's merit.
+    """
+    controls = (
+        wrong_control(maker, feature, latents[feature], labels[other], cfg)
+        for feature, other in _pairs(features, labels, latents, maker.firing, maker.seed)
+    )
+    judged = (one for one in controls if min(len(one.case.firing), len(one.case.silent)) >= cfg.min_texts)
+    return list(islice(judged, n))
 
 
 @dataclass(frozen=True)
