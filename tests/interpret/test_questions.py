@@ -190,6 +190,8 @@ def _bad_labels() -> list[tuple[dict[str, Any], str]]:
         ({**good, "evidence": [silent[0]]}, "may be evidence"),
         ({**good, "evidence": []}, "without evidence"),
         ({**good, "label": "  "}, "without a label"),
+        ({**good, "label": ");"}, "without a label"),
+        ({**good, "label": "INCOHERENT"}, "without a label"),
         ({**good, "label": f"What {with_digit} says."}, "by their ids"),
         ({**good, "answer": "INCOHERENT", "evidence": ["zzzz"]}, "not shown"),
     ]
@@ -237,6 +239,7 @@ def test_verdicts_are_read_and_refused() -> None:
     bad = [
         ({**good, "evidence": ["zzzz"]}, "not shown"),
         ({**good, "reason": " "}, "without a reason"),
+        ({**good, "reason": "10"}, "without a reason"),
         ({**revised, "label": ""}, "without a new label"),
         ({**revised, "label": LABEL.label}, "without a new label"),
         ({**revised, "label": "lamps  of a festival."}, "without a new label"),

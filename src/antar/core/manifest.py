@@ -121,7 +121,10 @@ def why_stale(manifest: Manifest | None, wanted: Fingerprint) -> str | None:
     reasons = [f"{name} changed" for name in changed[:NAMED]]
     if len(changed) > NAMED:
         reasons.append(f"{len(changed) - NAMED} more inputs changed")
-    reasons += [f"{key} changed" for key in _changed_keys(old.config, wanted.config)]
+    keys = _changed_keys(old.config, wanted.config)
+    reasons += [f"{key} changed" for key in keys[:NAMED]]
+    if len(keys) > NAMED:
+        reasons.append(f"{len(keys) - NAMED} more settings changed")
     if old.code != wanted.code:
         reasons.append("antar's code changed")
     return ", ".join(reasons)

@@ -46,10 +46,14 @@ class Bar(Protocol):
         ...
 
 
+def _rate(speed: float) -> str:
+    return f"{speed:,.0f}" if speed >= 10 else f"{speed:.2g}"
+
+
 class _RateColumn(ProgressColumn):
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f} {task.fields['unit']}/s", style="cyan")
+        return Text("" if speed is None else f"{_rate(speed)} {task.fields['unit']}/s", style="cyan")
 
 
 class _TerminalBar:
@@ -79,7 +83,7 @@ class _PlainBar:
             left = (self._total - self._done) / rate if rate else float("inf")
             say(
                 f"  {self._title}: {self._done:,} of {self._total:,} {self._unit}, "
-                f"{rate:,.0f}/s, {left:,.0f} s left {self._note}".rstrip()
+                f"{_rate(rate)}/s, {left:,.0f} s left {self._note}".rstrip()
             )
 
     def note(self, text: str) -> None:

@@ -54,7 +54,7 @@ def json_schema(model: type[Answer], ids: Sequence[str] | None) -> dict[str, Any
     services refuse a schema that has them. Answers are held to them here in any case.
     """
     full = model.model_json_schema()
-    properties = {name: _plain(field, ids) for name, field in full["properties"].items()}
+    properties = {name: _plain(name, field, ids) for name, field in full["properties"].items()}
     return {
         "type": "object",
         "properties": properties,
@@ -63,11 +63,13 @@ def json_schema(model: type[Answer], ids: Sequence[str] | None) -> dict[str, Any
     }
 
 
-def _plain(field: dict[str, Any], ids: Sequence[str] | None) -> dict[str, Any]:
+def _plain(name: str, field: dict[str, Any], ids: Sequence[str] | None) -> dict[str, Any]:
     dropped = {"title", "description"} if ids else {"title", "description", "maxLength", "maxItems"}
     kept = {name: value for name, value in field.items() if name not in dropped}
     if kept.get("type") == "array":
         kept["items"] = {"type": "string", "enum": list(ids)} if ids else {"type": "string"}
         if ids:
             kept["maxItems"] = min(kept["maxItems"], len(ids))
+            # A small model under a grammar leaves the list empty where it may; only SAEBench's may mean that.
+            kept["minItems"] = 0 if name == "active" else 1
     return kept

@@ -99,7 +99,7 @@ class Questions:
         everything = [*ids["active"], *ids["silent"]]
 
         def check(answer: ValidateAnswer) -> str | None:
-            if not answer.reason.strip():
+            if not _says_something(answer.reason):
                 return "a verdict without a reason"
             if answer.verdict == "REVISE":
                 new = answer.label.strip()
@@ -257,7 +257,11 @@ def _strange(named_ids: Sequence[str], shown: Sequence[str]) -> str | None:
     return f"{len(strange)} ids that were not shown, or not among the texts that may be evidence" if strange else None
 
 
+def _says_something(text: str) -> bool:
+    return any(character.isalpha() for character in text)
+
+
 def _unusable(label: str, ids: Sequence[str]) -> str | None:
-    if not label.strip():
+    if not _says_something(label) or label.strip().upper() in ("COHERENT", "INCOHERENT"):
         return "COHERENT without a label"
     return "a label that names texts by their ids" if named(label, ids) else None

@@ -19,7 +19,7 @@ import polars as pl
 from antar.core.seeds import numpy_rng
 from antar.interpret.cases import CaseMaker, wrong_claims
 from antar.interpret.choose import choose_order
-from antar.interpret.controls import Control, n_controls, right_words, wrong_control, wrong_pairs
+from antar.interpret.controls import Control, n_controls, right_words, wrong_controls
 from antar.interpret.labeller import phrase
 from antar.interpret.records import CONTROLS, KEYWORDS, LABELS, PREDICTIONS, SAEBENCH, VERDICTS, RecordFile
 from antar.interpret.saebench import keyword_answer, saebench_record
@@ -182,8 +182,7 @@ class Steps:
         for dictionary, maker in units.makers(by_dictionary):
             features, latents = by_dictionary[dictionary], units.latents[dictionary]
             wanted = n_controls(len(features), cfg.validation.controls)
-            for feature, other in wrong_pairs(features, labels, latents, maker.firing, wanted, units.seed):
-                found.append(wrong_control(maker, feature, latents[feature], labels[other], cfg.validation))
+            found += wrong_controls(maker, features, labels, latents, wanted, cfg.validation)
         right = right_words(
             units.corpus, len(found), cfg.validation, units.seed, self.workers.prompts, cfg.characters
         )

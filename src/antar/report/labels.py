@@ -32,7 +32,7 @@ def labels_section(run: Run) -> Section:
     how = CHOSEN.get(str(pick(run.study, "interpret", "choose")))
     if how is not None:
         blocks.append(
-            Paragraph(f"Features were taken by {how}: the scores are about such features, not about all.", "note")
+            Paragraph(f"Features were taken by {how}: the scores are about such ones, not about all.", "note")
         )
     blocks += [Paragraph(note, "note") for note in facts.get("notes", [])]
     blocks.append(Facts(_counts(facts)))

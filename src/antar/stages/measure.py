@@ -22,7 +22,7 @@ from antar.dictionaries import load_dictionary
 from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
-from antar.features.counterparts import as_records
+from antar.features.counterparts import Share, as_records
 from antar.features.energy import shift_energy, with_energy
 from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
@@ -116,6 +116,16 @@ class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
         return len(self._sets)
 
 
+def _counterparts(
+    context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]
+) -> tuple[Sequence[Share], list[Path]]:
+    matches, shares = measure_counterparts(context, texts, live)
+    files = [context.folder / "features" / name for name in ("matches.parquet", "matches.json")]
+    write_parquet(files[0], matches)
+    write_json(files[1], as_records(shares))
+    return shares, files
+
+
 def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     study, folder, texts = context.study, context.folder, context.texts()
     features = pl.read_parquet(folder / "features" / "features.parquet")
@@ -138,10 +148,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
     write_parquet(files[3], baselines_table(context, texts, contrasts))
-    matches, shares = measure_counterparts(context, texts, live)
-    files += [folder / "features" / name for name in ("matches.parquet", "matches.json")]
-    write_parquet(files[-2], matches)
-    write_json(files[-1], as_records(shares))
+    shares, matched = _counterparts(context, texts, live)
+    files += matched
     shape = _Shapes.measure(context, texts, live)
     run = load_run(folder)
     report = judge(
