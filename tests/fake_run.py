@@ -6,7 +6,7 @@ orders and to turn the line around. Nothing in it was measured.
 
 from __future__ import annotations
 
-import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,9 @@ from antar.features.beyond import SCHEMA as BEYOND_SCHEMA
 from antar.features.magnitude import shift_magnitudes
 from antar.models.read import read_site
 
+sys.path.insert(0, str(Path(__file__).parent))
+from fake_labels import JUDGE, LABELLER, write_labels
+
 LAYERS = (1, 2)
 D_MODEL, N_LATENTS, K = 16, 24, 4
 LANGUAGES = ("en", "hi")
@@ -38,13 +41,15 @@ CONCEPTS = ("diwali", "pongal", "rangoli")
 
 
 def write_fake_run(
-    folder: Path, *, truth: bool = True, sham: bool = True, labels: bool = True, contrasts: bool = True
-) -> Path:
-    """Write a run folder. Without `truth`, `sham`, `labels` or `contrasts` it is that of a study that has none."""
+    folder: Path, *, truth: bool = True, sham: bool = True, labels: bool = True, contrasts: bool = True,
+    llm: bool = False,
+) -> Path:  # fmt: skip
+    """Write a run folder. Without `truth`, `sham`, `labels` or `contrasts` it is that of a study that has none; with
+    `llm` language models labelled, validated and predicted."""
     rng = np.random.default_rng(5)
     shams = ["a"] if sham else []
     texts = _texts()
-    _write_study(folder, texts, shams)
+    _write_study(folder, texts, shams, llm)
     _write_activations(folder, texts, shams, rng)
     ids = _dictionaries(shams)
     for one in [*ids, DictionaryId("delta", LAYERS[0], seed=1)]:
@@ -59,7 +64,7 @@ def write_fake_run(
         write_json(folder / "features/magnitudes.json", _magnitudes(folder, texts, shams))
         write_parquet(folder / "features/baselines.parquet", fake_baselines(shams))
     if labels:
-        _write_labels(folder, features)
+        write_labels(folder, features, texts, llm)
     write_json(folder / "criteria.json", fake_criteria(bool(shams)))
     if truth:
         write_json(folder / "truth_report.json", fake_truth())
@@ -135,7 +140,8 @@ def _texts() -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"concept": pl.String})
 
 
-def _write_study(folder: Path, texts: pl.DataFrame, shams: list[str]) -> None:
+def _write_study(folder: Path, texts: pl.DataFrame, shams: list[str], llm: bool) -> None:
+    keywords, served = {"kind": "keywords"}, {"kind": "llm", "base_url": "http://127.0.0.1:9/v1"}
     study = {
         "study": "fake",
         "question": "Does <b>nothing</b> differ between दो models?",
@@ -151,8 +157,9 @@ def _write_study(folder: Path, texts: pl.DataFrame, shams: list[str]) -> None:
                          "train_on": "all", "validate_on": "val"},
         "features": {"top_examples": 20},
         "contrasts": {"facets": ["concept"], "permutations": 200, "facet_permutations": 50, "warn_under": 30},
-        "interpret": {"labeller": {"kind": "keywords"}, "validator": {"kind": "keywords"},
-                      "predictor": {"kind": "keywords"}},
+        "interpret": {"labeller": served | {"model": LABELLER} if llm else keywords,
+                      "validator": served | {"model": JUDGE} if llm else keywords,
+                      "predictor": served | {"model": JUDGE} if llm else keywords},
         "criteria": {"d": 0.8, "q": 0.05},
         "truth": {"energy_ratio": 1.25},
     }  # fmt: skip
@@ -308,27 +315,6 @@ def _geometry(shams: list[str]) -> list[dict[str, Any]]:
                          "participation_ratio": ratio + layer, "pca90_rank": rank, "mean_norm": norm,
                          "energy_share": norm / 4.0})  # fmt: skip
     return rows
-
-
-def _write_labels(folder: Path, features: pl.DataFrame) -> None:
-    words = ["दीवाली, दीये", 'lamps <b>and</b> "light"', "पोंगल / pongal", "</script><script>alert(3)</script>"]
-    labels, verdicts, predictions = [], [], []
-    for i, feature in enumerate(features.filter("live")["feature"]):
-        coherent = i % 5 != 4
-        labels.append({
-            "feature": feature, "coherent": coherent, "label": words[i % 4] if coherent else None,
-            "keywords": words[i % 4].split(", "), "category": None, "language": LANGUAGES[i % 2],
-            "evidence": ["t0001"], "labeller": "keywords", "version": "1",
-        })  # fmt: skip
-        if coherent:
-            verdict = ("KEEP", "REVISE", "INVALIDATE")[i % 3]
-            verdicts.append({"feature": feature, "verdict": verdict, "reason": "balanced accuracy 0.74 <on> 20 texts",
-                             "label": words[i % 4], "evidence": [], "validator": "keywords"})  # fmt: skip
-            predictions.append({"feature": feature, "text_id": "t0002", "fires": True, "predicted": bool(i % 2),
-                                "score": 0.5, "predictor": "keywords", "wrong_label": False})  # fmt: skip
-    for name, records in (("labels", labels), ("verdicts", verdicts), ("predictions", predictions)):
-        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-        write_text(folder / f"interpret/{name}.jsonl", lines)
 
 
 _CRITERIA = [

@@ -23,7 +23,14 @@ from antar.core.shards import shard_paths
 from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
 from antar.core.sparse import SparseCodes
 from antar.features.codes import read_codes
-from antar.interpret.records import read_labels, read_predictions, read_verdicts
+from antar.interpret.records import (
+    read_controls,
+    read_keywords,
+    read_labels,
+    read_predictions,
+    read_saebench,
+    read_verdicts,
+)
 
 if TYPE_CHECKING:
     from antar.dictionaries import Dictionary
@@ -108,6 +115,21 @@ class Run:
     @cached_property
     def predictions(self) -> pl.DataFrame:
         return read_predictions(self._path("interpret/predictions.jsonl").parent)
+
+    @cached_property
+    def keyword_labels(self) -> pl.DataFrame:
+        """The keywords' labels where a language model labelled; empty elsewhere, where `labels` has them."""
+        return read_keywords(self.folder / "interpret")
+
+    @cached_property
+    def controls(self) -> pl.DataFrame:
+        """Labels whose truth is known, and a language model's verdicts on them; empty where none validated."""
+        return read_controls(self.folder / "interpret")
+
+    @cached_property
+    def saebench(self) -> pl.DataFrame:
+        """SAEBench's form of prediction, one row a feature and predictor; empty where none was asked for."""
+        return read_saebench(self.folder / "interpret")
 
     @cached_property
     def criteria(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from antar import criteria
 from antar.criteria import Agreement, CriteriaConfig, CriteriaReport, Criterion, Findings, Null
 from antar.criteria.baselines import culture_beside, culture_counts, culture_sentence
 from antar.criteria.effect import NO_SHAM, real_twin
+from antar.criteria.study import _labelled
 from antar.features.magnitude import Magnitude
 from antar.interpret.scores import score_predictions
 
@@ -155,6 +156,39 @@ def test_predictive_validity_of_a_language_model() -> None:
     assert found.beside["labelled features not scored"] == 10
     assert criteria.predictive_validity(predictions(0.6, "llm"), 30, CFG).verdict == "fail"
     assert criteria.predictive_validity(predictions(0.9, "llm", features=1), 1, CFG).verdict == "not measured"
+
+
+def test_what_a_models_score_stands_beside() -> None:
+    right = {"value": 0.9, "auroc": 0.95, "auroc_low": 0.9, "auroc_high": 0.97}
+    facts = {
+        "predictor": "llm",
+        "scores": {"right": right, "by_language": {"hi": {"value": 0.8, "low": 0.7, "high": 0.9}}},
+        "saebench": {"llm": {"value": 0.82}, "keywords": {"value": 0.7}},
+        "validator_rates": {"true_positive": {"value": 0.85}, "true_negative": {"value": 0.2}},
+    }
+    beside = criteria.predictive_validity(predictions(0.9, "llm"), 30, CFG, facts).beside
+    assert beside["AUROC"] == 0.95 and beside["AUROC, low"] == 0.9
+    assert beside["balanced accuracy on hi texts"] == 0.8 and beside["balanced accuracy on hi texts, low"] == 0.7
+    assert beside["SAEBench's 14-text accuracy"] == 0.82
+    assert beside["SAEBench's 14-text accuracy of always saying no"] == pytest.approx(10 / 14)
+    assert beside["wrong labels that the validator did not keep"] == 0.2
+    # Keywords alone have none of it, whatever the facts say.
+    plain = criteria.predictive_validity(predictions(0.9, "keywords"), 30, CFG, facts)
+    assert plain == criteria.predictive_validity(predictions(0.9, "keywords"), 30, CFG)
+
+
+def test_only_what_the_model_was_asked_for_is_labelled() -> None:
+    def labelled(*rows: tuple[str, str | None]) -> int:
+        names, labels = zip(*rows, strict=True)
+        features = [f"base.layer01/{i}" for i in range(len(rows))]
+        return _labelled(pl.DataFrame({"feature": features, "label": labels, "labeller": names},
+                                      schema_overrides={"label": pl.String}))  # fmt: skip
+
+    assert labelled(("keywords", "a"), ("keywords", None)) == 1
+    assert labelled(("llm", "a"), ("llm", None), ("keywords", "b"), ("keywords", "c")) == 1
+    # A model that found nothing coherent labelled nothing; the keywords' labels are not its own.
+    assert labelled(("llm", None), ("keywords", "b")) == 0
+    assert _labelled(pl.DataFrame({"feature": ["base.layer01/1"], "label": ["a"]})) == 1
 
 
 def test_the_lower_end_decides_and_not_the_mean() -> None:

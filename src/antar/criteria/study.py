@@ -119,10 +119,11 @@ def _labelled(labels: pl.DataFrame | None) -> int:
     """Features with a label. A verdict of INVALIDATE takes none away: bad labels count."""
     if labels is None or labels.is_empty():
         return 0
-    its = labels.filter(pl.col("label").is_not_null())
-    # Where a language model labelled, the keywords' labels of the other features are not what is measured.
-    models = its.filter(pl.col("labeller") != KEYWORDS) if "labeller" in its.columns else its.clear()
-    return (models if models.height else its)["feature"].n_unique()
+    # Where a language model labelled, the keywords' labels of the other features are not what is measured, and a
+    # model that found nothing coherent has labelled nothing.
+    models = labels.filter(pl.col("labeller") != KEYWORDS) if "labeller" in labels.columns else labels.clear()
+    its = models if models.height else labels
+    return its.filter(pl.col("label").is_not_null())["feature"].n_unique()
 
 
 def headline(findings: Findings, criteria: Sequence[Criterion]) -> list[str]:

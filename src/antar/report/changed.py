@@ -189,7 +189,10 @@ class FeatureBook:
     def label_state(self, feature: str) -> str:
         if not self.has_labels or feature not in self._labels:
             return "no label"
-        return "" if self._labels[feature].get("label") else "incoherent: no common theme was found in its texts"
+        record = self._labels[feature]
+        if record.get("failed"):
+            return f"not labelled: the call failed ({record['failed']})"
+        return "" if record.get("label") else "incoherent: no common theme was found in its texts"
 
     def verdict(self, feature: str) -> str | None:
         return self._verdicts.get(feature, {}).get("verdict")
@@ -202,8 +205,10 @@ class FeatureBook:
             anchor=re.sub(r"[^a-z0-9]+", "-", f"{kind or 'feature'}-{feature}".lower()),
             label=self.label(feature),
             label_state=self.label_state(feature),
-            verdict=verdict_badge(record.get("verdict") or "not validated"),
-            reason=str(record.get("reason") or self._labels.get(feature, {}).get("reason") or ""),
+            verdict=verdict_badge(record.get("verdict") or ("failed" if record.get("failed") else "not validated")),
+            reason=str(
+                record.get("failed") or record.get("reason") or self._labels.get(feature, {}).get("reason") or ""
+            ),
             facts=self._facts(feature),
             effects=self._effects(feature, kind),
             examples=self._examples(feature, examples),

@@ -15,7 +15,7 @@ import polars as pl
 from antar.criteria.predictive import ALWAYS_NO, KEYWORDS, balanced_accuracies
 from antar.report.blocks import Block, Cell, Column, Facts, Paragraph, Row, Section, Table, Value
 from antar.report.method import pick
-from antar.report.text import fixed, interval, number, plural
+from antar.report.text import fixed, interval, number, percent, plural
 from antar.run import Run
 
 SHOWN = 30
@@ -25,8 +25,10 @@ ROLES = {"label": "labels", "validate": "verdicts", "predict": "predictions", "s
 
 def labels_section(run: Run) -> Section:
     manifest = run.manifest("interpret")
-    if manifest is None or not run.has("interpret/labels.jsonl"):
+    if not run.has("interpret/labels.jsonl"):
         return Section("labels", "The labels", [Paragraph("No feature has been labelled in this run.")])
+    if manifest is None:
+        return Section("labels", "The labels", [Paragraph("Labelling has begun in this run and is not finished.")])
     facts = manifest.facts
     blocks: list[Block] = [Paragraph(_who(facts)), Paragraph(_answer(facts), "answer")]
     how = CHOSEN.get(str(pick(run.study, "interpret", "choose")))
@@ -53,10 +55,11 @@ def _who(facts: Mapping[str, Any]) -> str:
             "No language model read anything. Keyword labels name words that stand out in a feature's texts; they "
             "were checked and predicted from by the same kind of rule, on texts that made no label."
         )
-    told = ", ".join(f"{role}: {name}" for role, name in names.items())
+    who = {role: "Keywords" if name == KEYWORDS else name for role, name in names.items()}
     return (
-        f"{told}. A model labels from texts of one half of the documents; another sees the label beside other texts; "
-        "predictions are made from the label alone, one text a question, on texts that neither has seen."
+        f"{who['labeller']} labelled, from texts of one half of the documents. {who['validator']} judged each label "
+        f"beside other texts. {who['predictor']} predicted from the label alone, one text a question, on texts that "
+        "neither had seen."
     )
 
 
@@ -103,7 +106,10 @@ def _predictions(facts: Mapping[str, Any]) -> Table:
         rows.append(_prediction_row("keywords of another feature", beside.get("wrong_label"), null=True))
     columns = [Column("predictor", False), Column("balanced accuracy"), Column("AUROC"), Column("features"),
                Column("failed calls")]  # fmt: skip
-    note = "A call that failed is a wrong answer. Half of the silent texts fire one of the nearest features."
+    note = "A call that failed is a wrong answer; always saying the same has 0.50."
+    hard = (facts.get("predictions") or {}).get("hard_share")
+    if hard is not None:
+        note += f" Of the silent texts {percent(hard, 0)} fire one of the nearest features."
     saebench = facts.get("saebench") or {}
     if saebench:
         told = "; ".join(f"{name} {_score(score)}" for name, score in saebench.items())
@@ -155,7 +161,7 @@ def _usage(usage: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: list[Row] = []
     for role, its in usage.items():
         reasons = "; ".join(f"{reason} ({count})" for reason, count in (its.get("reasons") or {}).items())
-        money = f"{its['cost']:,.2f} {its['currency']}" if "cost" in its else "no prices given"
+        money = f"{number(its['cost'])} {its['currency']}" if "cost" in its else "no prices given"
         rate = "" if its.get("per_second") is None else f"{its['per_second']:.2g}"
         cells: Sequence[Cell] = [
             f"{its['model']} {str(its.get('revision') or '')[:19]}".strip(),

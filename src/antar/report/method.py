@@ -209,6 +209,12 @@ def _drift_of_shams(run: Run) -> list[str]:
     ]
 
 
+def _is_asked(study: dict[str, Any], role: str) -> bool:
+    """Whether a language model has this role and can be asked."""
+    worker = pick(study, "interpret", role)
+    return pick(worker, "kind") == "llamacpp" or bool(pick(worker, "base_url"))
+
+
 def limits(run: Run) -> list[str]:
     """What a reader must not take from this run, as it is."""
     study = run.study
@@ -225,12 +231,13 @@ def limits(run: Run) -> list[str]:
         )
     if run.truth is None:
         found.append("Nothing is known about what truly changed, so no precision or recall can be given.")
-    predictor = pick(study, "interpret", "predictor")
-    if pick(predictor, "kind") != "llamacpp" and not pick(predictor, "base_url"):
+    if not any(_is_asked(study, role) for role in ("labeller", "validator", "predictor")):
         found.append(
             "No language model read the labels. Keyword labels name words that stand out in a feature's texts; "
             "they do not say what the feature does."
         )
+    elif not _is_asked(study, "predictor"):
+        found.append("No language model predicted from the labels, so what they are worth was not measured.")
     found += _drift_of_shams(run) + drift_limits(run)
     if not _people_agreed(run):
         found.append("No person judged a label, so agreement between people was not measured.")
