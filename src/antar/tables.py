@@ -134,7 +134,7 @@ def show_labels(folder: Path, most: int) -> None:
     labeller = facts.get("labeller")
     asked = labels.filter(pl.col("labeller") == labeller) if labels.height else labels
     verdicts = {row["feature"]: row for row in run.verdicts.iter_rows(named=True)}
-    table = Table(title=f"labels by {facts['labeller']}", title_justify="left")
+    table = Table(title=f"labels by {labeller}", title_justify="left")
     for name in ("feature", "label", "verdict", "reason"):
         table.add_column(name, overflow="fold")
     for row in asked.head(most).iter_rows(named=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -46,16 +47,16 @@ def test_wrong_labels_are_of_one_language_and_share_nothing(maker: CaseMaker, wo
     # Two that share a word, and one that is not labelled: none may be the other's wrong label.
     labels["f2"] = label("f2", "Texts about lamps of Diwali", "en", "eid")
     labels["f4"] = label("f4", None, "en")
-    pairs = wrong_pairs(list(latents), labels, latents, maker.firing, 100, 3)
+    pairs = list(islice(wrong_pairs(list(latents), labels, latents, maker.firing, 3), 100))
     assert sorted(feature for feature, _ in pairs) == sorted(f for f in latents if f != "f4")
     for feature, other in pairs:
         assert feature != other
         assert "f4" not in (feature, other)
         assert labels[feature].language == labels[other].language
         assert {feature, other} != {"f0", "f2"}
-    assert pairs == wrong_pairs(list(latents), labels, latents, maker.firing, 100, 3)
-    assert pairs[:3] == wrong_pairs(list(latents), labels, latents, maker.firing, 3, 3)
-    assert pairs != wrong_pairs(list(latents), labels, latents, maker.firing, 100, 4)
+    assert pairs == list(islice(wrong_pairs(list(latents), labels, latents, maker.firing, 3), 100))
+    assert pairs[:3] == list(islice(wrong_pairs(list(latents), labels, latents, maker.firing, 3), 3))
+    assert pairs != list(islice(wrong_pairs(list(latents), labels, latents, maker.firing, 4), 100))
     assert len({other for _, other in pairs}) > len(pairs) // 2
 
 
@@ -69,10 +70,10 @@ def test_a_label_of_the_same_texts_is_not_wrong(maker: CaseMaker) -> None:
     labels = {"f0": label("f0", "festivals", "en"), "f1": label("f1", "diwali", "en"), "f2": label("f2", "bus", "en")}
     latents = {"f0": 0, "f1": 1, "f2": 2}
     for seed in range(10):
-        pairs = dict(wrong_pairs(list(labels), labels, latents, few, 3, seed))
+        pairs = dict(list(islice(wrong_pairs(list(labels), labels, latents, few, seed), 3)))
         assert pairs["f1"] == "f2"
     only = {name: labels[name] for name in ("f1", "f0")}
-    assert wrong_pairs(["f1"], only, latents, few, 3, 0) == []
+    assert list(islice(wrong_pairs(["f1"], only, latents, few, 0), 3)) == []
 
 
 def test_a_wrong_control_is_the_features_own_case(maker: CaseMaker) -> None:
@@ -89,7 +90,7 @@ def test_wrong_controls_have_texts_to_be_judged_by(maker: CaseMaker, world: Any)
     labels = {f"f{i}": label(f"f{i}", name.split("/")[0], name.split("/")[1]) for i, name in enumerate(world.themes)}
     names = list(latents)
     found = wrong_controls(maker, names, labels, latents, 5, CFG)
-    pairs = wrong_pairs(names, labels, latents, maker.firing, 5, maker.seed)
+    pairs = list(islice(wrong_pairs(names, labels, latents, maker.firing, maker.seed), 5))
     assert [(one.case.label.feature, one.label_of) for one in found] == pairs
     # The first of them loses its texts of the judging part, but for too few: another feature takes its place.
     gone = latents[pairs[0][0]]

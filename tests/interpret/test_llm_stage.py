@@ -26,6 +26,8 @@ from antar.interpret.records import (
     read_verdicts,
 )
 from antar.interpret.stage import record_files
+from antar.interpret.words import content_words, tokens
+from antar.interpret.workers import doubts
 
 sys.path.insert(0, str(Path(__file__).parent / "llm"))
 sys.path.insert(0, str(Path(__file__).parent))
@@ -136,7 +138,7 @@ def test_a_model_that_knows_the_world_labels_keeps_and_predicts_it(world, labell
     json.dumps(facts, allow_nan=False)
 
 
-def test_the_keyword_baseline_stands_beside_on_the_same_texts(labelled) -> None:
+def test_the_keyword_baseline_stands_beside_on_the_same_texts(world, labelled) -> None:
     folder, _ = labelled
     assert read_keywords(folder).height == read_labels(folder).height
     own = read_predictions(folder).filter(~pl.col("wrong_label"))
@@ -145,6 +147,13 @@ def test_the_keyword_baseline_stands_beside_on_the_same_texts(labelled) -> None:
         for name in ("other-b", "keywords")
     }
     assert asked["other-b"] == asked["keywords"]
+    text_of = dict(world.texts.select("text_id", "text").iter_rows())
+    said = {row["feature"]: row for row in read_keywords(folder).iter_rows(named=True)}
+    for row in own.filter(pl.col("predictor") == "keywords").iter_rows(named=True):
+        keywords, needed = said[row["feature"]]["keywords"], said[row["feature"]]["needed"]
+        held = len(content_words(tokens(text_of[row["text_id"]])) & set(keywords))
+        assert row["predicted"] == (held >= needed)
+        assert row["score"] == pytest.approx(held / len(keywords))
 
 
 def test_the_validator_is_measured_by_labels_that_never_reach_the_results(labelled) -> None:
@@ -194,7 +203,7 @@ def test_a_rerun_asks_nothing_and_writes_the_same_bytes(world, labelled, tmp_pat
         assert len(keys) == len(set(keys))
 
 
-def test_faults_and_a_death_change_nothing_but_failures(world, labelled, tmp_path: Path) -> None:
+def test_faults_change_nothing_but_failures(world, labelled, tmp_path: Path) -> None:
     with ScriptedServer(knows_the_world, models=MODELS) as server:
         server.faults = Faults(0.2, FAULT_KINDS, 4, retry_after_s=0.01, slow_s=0.02)
         server_facts = world.run(tmp_path, config(server.base_url))
@@ -230,9 +239,7 @@ def test_models_of_one_family_are_told(world, tmp_path: Path) -> None:
     for model, told in (("Qwen/Qwen3-30B-A3B", "one family"), ("Qwen/Qwen1.5-32B-Chat", "its own labels")):
         workers = {"labeller": cfg.labeller.model_copy(update={"model": "Qwen/Qwen1.5-32B-Chat", "patience_s": 0.0}),
                    "validator": cfg.validator.model_copy(update={"model": model})}  # fmt: skip
-        from antar.interpret.workers import _doubts  # the notes are said before the first call, and facts come last
-
-        (note,) = _doubts(workers["labeller"], workers["validator"])
+        (note,) = doubts(workers["labeller"], workers["validator"])
         assert told in note
 
 

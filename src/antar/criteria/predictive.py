@@ -16,9 +16,8 @@ import polars as pl
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.intervals import bootstrap_mean
 from antar.criteria.types import Cell, Criterion, Null
+from antar.interpret.saebench import ALWAYS_NO
 
-ALWAYS_NO = 10 / 14
-"""Of SAEBench's 14 texts ten do not fire the feature."""
 KEYWORDS = "keywords"
 """The embedded predictor that needs no LLM."""
 

@@ -62,21 +62,11 @@ def n_controls(n_real: int, share: float) -> int:
 
 
 def wrong_pairs(
-    features: Sequence[str],
-    labels: Mapping[str, Label],
-    latents: Mapping[str, int],
-    firing: Firing,
-    n: int,
-    seed: int,
-) -> list[tuple[str, str]]:
-    """(feature, the other whose label it gets), `n` of them or fewer: of one language, with no word and few texts in
-    common. Features come in a seeded order, each once."""
-    return list(islice(_pairs(features, labels, latents, firing, seed), n))
-
-
-def _pairs(
     features: Sequence[str], labels: Mapping[str, Label], latents: Mapping[str, int], firing: Firing, seed: int
 ) -> Iterator[tuple[str, str]]:
+    """(feature, the other whose label it gets): of one language, with no word and few texts in common. Features come
+    in a seeded order, each once."""
+
     def place(feature: str) -> int:
         return derive_seed(seed, "interpret", "wrong control", feature)
 
@@ -125,7 +115,7 @@ def wrong_controls(
     """
     controls = (
         wrong_control(maker, feature, latents[feature], labels[other], cfg)
-        for feature, other in _pairs(features, labels, latents, maker.firing, maker.seed)
+        for feature, other in wrong_pairs(features, labels, latents, maker.firing, maker.seed)
     )
     judged = (one for one in controls if min(len(one.case.firing), len(one.case.silent)) >= cfg.min_texts)
     return list(islice(judged, n))

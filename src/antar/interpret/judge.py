@@ -68,6 +68,17 @@ def balanced_accuracy_interval(
     return value, float(value - below), float(value + above)
 
 
+def without_texts(case: ValidationCase, min_texts: int) -> Verdict | None:
+    """The verdict on a label that too few texts can judge, whoever validates; None where there are enough."""
+    label, least = case.label, min(len(case.firing), len(case.silent))
+    if least >= min_texts:
+        return None
+    reason = f"{least} held-out texts of each class, fewer than {min_texts}: the label cannot be checked"
+    shown = tuple(text.text_id for text in case.firing[:EVIDENCE_SHOWN])
+    standing = label.label or "", label.keywords, label.needed
+    return Verdict(label.feature, "INVALIDATE", reason, *standing, shown, None, None, None)
+
+
 class KeywordValidator:
     """Fills the `Validator` protocol; spare texts must be texts of the corpus, judging texts may be any."""
 
@@ -100,22 +111,9 @@ class KeywordValidator:
 
     def _one(self, case: ValidationCase, better: tuple[tuple[str, ...], int]) -> Verdict:
         cfg, label = self._config, case.label
-        least = min(len(case.firing), len(case.silent))
-        if least < cfg.min_texts:
-            reason = f"{least} held-out texts of each class, fewer than {cfg.min_texts}: the label cannot be checked"
-            shown = tuple(text.text_id for text in case.firing[:EVIDENCE_SHOWN])
-            return Verdict(
-                label.feature,
-                "INVALIDATE",
-                reason,
-                label.label or "",
-                label.keywords,
-                label.needed,
-                shown,
-                None,
-                None,
-                None,
-            )
+        unchecked = without_texts(case, cfg.min_texts)
+        if unchecked is not None:
+            return unchecked
         standing = tuple(sorted(words_of(label.keywords, label.label or "")))
         old = self._separation(case, standing, label.needed)
         if self._stands(old):

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 
 from antar.core.hashing import sha256_json
+from antar.interpret.judge import without_texts
 from antar.interpret.llm.asking import Asking
 from antar.interpret.llm.calls import Call, Outcome, Role
 from antar.interpret.llm.client import Client
@@ -33,12 +34,11 @@ CALLS = "calls"
 
 
 class Model:
-    """One model in one role. `used`: the keys of all calls that its answers came from."""
+    """One model in one role, with the log of its calls."""
 
     def __init__(self, role: Role, asking: Asking, questions: Questions, language: str, folder: Path) -> None:
         self.role, self.asking, self.questions = role, asking, questions
         self.prompt = load_prompt(role, language)
-        self.used: dict[str, None] = {}
         self._client, self._path = Client(asking), folder / CALLS / f"{role}.jsonl"
         self._log: CallLog | None = None
 
@@ -49,13 +49,11 @@ class Model:
 
     def ask(self, calls: Sequence[Call], title: str) -> list[Outcome]:
         log = self._log = self._log or CallLog(self._path)
-        outcomes = self._client.ask(calls, log, title)
-        self.used.update(dict.fromkeys(self.asking.key(call) for call in calls))
-        return outcomes
+        return self._client.ask(calls, log, title)
 
     def entries(self) -> list[Entry]:
         """What the log says of every call that was used."""
-        return [] if self._log is None else [self._log.entries[key] for key in self.used]
+        return [] if self._log is None else [self._log.entries[key] for key in self._client.used]
 
 
 class LlmLabeller:
@@ -80,27 +78,13 @@ class LlmValidator:
 
     def validate(self, batch: Sequence[ValidationCase]) -> list[Verdict]:
         ask = self.model.questions
-        judged = [case for case in batch if self._least(case) >= self._min_texts]
+        unchecked = [without_texts(case, self._min_texts) for case in batch]
+        judged = [case for case, verdict in zip(batch, unchecked, strict=True) if verdict is None]
         outcomes = iter(self.model.ask([ask.validate(case) for case in judged], "verdicts"))
         return [
-            ask.read_verdict(case, next(outcomes))
-            if self._least(case) >= self._min_texts
-            else self._without_texts(case)
-            for case in batch
+            ask.read_verdict(case, next(outcomes)) if verdict is None else verdict
+            for case, verdict in zip(batch, unchecked, strict=True)
         ]
-
-    def _least(self, case: ValidationCase) -> int:
-        return min(len(case.firing), len(case.silent))
-
-    def _without_texts(self, case: ValidationCase) -> Verdict:
-        label = case.label
-        reason = (
-            f"{self._least(case)} held-out texts of each class, fewer than {self._min_texts}: the label cannot be "
-            "checked"
-        )
-        return Verdict(
-            label.feature, "INVALIDATE", reason, label.label or "", label.keywords, label.needed, (), None, None, None
-        )
 
 
 class LlmPredictor:

@@ -106,7 +106,7 @@ def open_workers(
             keyword_labeller=KeywordLabeller(keywords),
             keyword_predictor=KeywordPredictor(),
             prompts=validator.prompts if validator else "en",
-            notes=(*_without(cfg), *_doubts(labeller, validator)),
+            notes=(*_without(cfg), *doubts(labeller, validator)),
             configs={role: worker for role, worker in live.items() if worker},
         )
 
@@ -178,7 +178,7 @@ def _without(cfg: InterpretConfig) -> list[str]:
     ]
 
 
-def _doubts(labeller: ModelConfig | None, validator: ModelConfig | None) -> list[str]:
+def doubts(labeller: ModelConfig | None, validator: ModelConfig | None) -> list[str]:
     """A validator that thinks as the labeller does repeats its mistakes."""
     if labeller is None or validator is None:
         return []

@@ -12,7 +12,8 @@ from typing import Any
 
 import polars as pl
 
-from antar.criteria.predictive import ALWAYS_NO, KEYWORDS, balanced_accuracies
+from antar.criteria.predictive import KEYWORDS, balanced_accuracies
+from antar.interpret.saebench import ALWAYS_NO
 from antar.report.blocks import Block, Cell, Column, Facts, Paragraph, Row, Section, Table, Value
 from antar.report.method import pick
 from antar.report.text import fixed, interval, number, percent, plural

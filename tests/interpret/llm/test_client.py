@@ -345,3 +345,23 @@ def test_a_torn_or_damaged_log_is_mended(tmp_path: Path) -> None:
     assert all(outcome.answer for outcome in outcomes)
     assert set(keys_of(log).values()) == {1}
     assert len(log.read_bytes().splitlines()) == 10
+
+
+def test_a_disk_that_cannot_be_written_is_one_line_and_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    log = CallLog(tmp_path / "label.jsonl")
+    monkeypatch.setattr("antar.interpret.llm.log.os.fsync", full)
+    with ScriptedServer(answers) as server, pytest.raises(UserError, match="No space left on device"):
+        Client(asking(server.base_url)).ask([call(1), call(2)], log, "calls")
+    assert log.entries == {}
+
+
+def test_a_server_that_is_slow_to_its_first_answer_is_waited_for(tmp_path: Path) -> None:
+    with ScriptedServer(lambda r: Answer(answer_text(r), delay_s=0.6)) as server:
+        server.features = Features(json_schema="rejected")  # so that the script itself answers a probe, late
+        (outcome,) = ask(tmp_path / "label.jsonl", 1, server.base_url, patience_s=0.2)
+    assert outcome.answer is not None

@@ -16,16 +16,21 @@ from antar.interpret.llm.round import Job, Round
 
 
 class Client:
-    """Asks one model. Servers are asked once what they can do, and the answer is kept."""
+    """Asks one model. Servers are asked once what they can do, and the answer is kept.
+
+    used: the keys of all calls that were asked for, in order
+    """
 
     def __init__(self, asking: Asking) -> None:
         self.asking = asking
         self.abilities: dict[str, Abilities] = {}
+        self.used: dict[str, None] = {}
 
     def ask(self, calls: Sequence[Call], log: CallLog, title: str) -> list[Outcome]:
         """An outcome for each call, in order. Raises UserError when no endpoint can be used; what was answered by
         then is in the log."""
         keys = [self.asking.key(call) for call in calls]
+        self.used |= dict.fromkeys(keys)
         missing = {key: Job(key, call) for key, call in zip(keys, calls, strict=True) if key not in log.entries}
         if missing:
             targets = self.asking.connect()

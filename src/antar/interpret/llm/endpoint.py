@@ -143,14 +143,10 @@ class Endpoint:
         question = 'Answer with one JSON object that has one key, "probe". Its value is any word.'
         for mode in ("json_schema", "json_object"):
             try:
-                content = (
-                    (await self._chat("Reply in JSON.", question, 64, _response_format(mode, schema)))
-                    .choices[0]
-                    .message.content
-                )
+                completion = await self._chat("Reply in JSON.", question, 64, _response_format(mode, schema))
             except Refused:
                 continue
-            found = first_object(content or "")
+            found = first_object(completion.choices[0].message.content or "")
             if found is not None and (mode == "json_object" or found.get("probe") == wanted):
                 return mode
         return "prompt"

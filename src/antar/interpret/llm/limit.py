@@ -26,7 +26,6 @@ class Limit:
         self.most, self.now = most, float(most)
         self.in_flight = 0
         self.down = False
-        self.lowest = most
         self._near = NEAR_TIMEOUT * timeout_s
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._broken_in_a_row = 0
@@ -91,4 +90,3 @@ class Limit:
         if now - self._last_cut >= min(1.0, typical):
             self._last_cut = now
             self.now = max(1.0, self.now * factor)
-            self.lowest = min(self.lowest, int(self.now))

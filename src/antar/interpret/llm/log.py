@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from antar.core.atomic import replacing
+from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.interpret.llm.calls import Outcome
 
@@ -134,11 +135,14 @@ class LogWriter:
             self._more.clear()
             batch, self._waiting = self._waiting, []
             if batch:
-                problem: OSError | None = None
+                problem: UserError | None = None
                 try:
                     await asyncio.to_thread(self._flush, b"".join(line for line, _ in batch))
-                except OSError as error:  # a full disk: whoever waits must hear of it
-                    problem = error
+                except OSError as error:  # whoever waits must hear of it
+                    problem = UserError(
+                        f"{self._log.path}: expected a disk that can be written, found: {error.strerror or error}; "
+                        "make room and run the same command: it goes on from here"
+                    )
                 for _, written in batch:
                     if not written.done():
                         written.set_exception(problem) if problem else written.set_result(None)

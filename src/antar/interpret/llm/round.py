@@ -112,6 +112,7 @@ class Round:
         """One endpoint: what it can do, then its workers. One that is not there yet is waited for."""
         wait = FIRST_WAIT_S
         while True:
+            self.trying += 1  # a large model may take long over its first answer; it is there all the same
             try:
                 for one_token in sorted(self.kinds):
                     await endpoint.probe(one_token)
@@ -121,10 +122,12 @@ class Round:
                 return
             except Fault as fault:
                 self.last_said[endpoint.target.base_url] = str(fault)
-                await asyncio.sleep(wait)
-                wait = min(2 * wait, LONGEST_WAIT_S)
+            finally:
+                self.trying -= 1
+            await asyncio.sleep(wait)
+            wait = min(2 * wait, LONGEST_WAIT_S)
         self.abilities[endpoint.target.base_url] = endpoint.abilities
-        self.heard = True
+        self.heard, self.last_answer = True, time.monotonic()
         for _ in range(endpoint.target.concurrency):
             self._spawn(self._work(endpoint))
 
