@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -38,9 +39,12 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def write_shard(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
+def write_shard(
+    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, facts: Mapping[str, Any] | None = None
+) -> None:
+    """facts: what a reader of the artifact should know about how this shard was made; `shard_facts` reads them."""
     # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
-    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)} | ({"facts": facts} if facts else {})
     write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
 
 
@@ -65,6 +69,12 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
     except (SafetensorError, json.JSONDecodeError, OSError):
         return False
     return stated.get("sha256") == tensors_sha256(tensors)
+
+
+def shard_facts(path: Path) -> dict[str, Any]:
+    """What `write_shard` was told about a whole shard."""
+    with safe_open(path, framework="numpy") as handle:
+        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("facts", {}))
 
 
 def shard_paths(folder: Path) -> list[Path]:
