@@ -38,9 +38,15 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def write_shard(path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str) -> None:
+def write_shard(
+    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, about: Mapping[str, int] | None = None
+) -> None:
+    """about: what a reader of the whole artifact must know of this shard, e.g. a batch size that a machine forced;
+    whoever seals the artifact finds it here (`shard_about`), on whatever machine the shard was made."""
     # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
-    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    proof: dict[str, object] = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    if about:
+        proof["about"] = dict(about)
     write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
 
 
@@ -65,6 +71,12 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
     except (SafetensorError, json.JSONDecodeError, OSError):
         return False
     return stated.get("sha256") == tensors_sha256(tensors)
+
+
+def shard_about(path: Path) -> dict[str, int]:
+    """What `write_shard` was told about the shard at `path`, which is whole; mostly nothing."""
+    with safe_open(path, framework="numpy") as handle:
+        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("about", {}))
 
 
 def shard_paths(folder: Path) -> list[Path]:

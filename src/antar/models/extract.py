@@ -51,9 +51,11 @@ class SideTask:
         if self._reader is None:
             # Only here: a run that finds every shard whole never reads the weights.
             self._reader = Reader(self.model, self.cfg)
-        for layer, acts_nd in self._pooled(self._reader, tokens, missing).items():
+        pooled, budget = self._pooled(self._reader, tokens, missing), self._reader.budget
+        forced = {} if budget == self.cfg.token_budget else {"token_budget": budget}  # kept where the bits are
+        for layer, acts_nd in pooled.items():
             folder, fingerprint = self.out[layer]
-            write_shard(folder / name, {"acts": acts_nd}, fingerprint)
+            write_shard(folder / name, {"acts": acts_nd}, fingerprint, forced)
 
     def facts(self) -> dict[str, int | str]:
         """What the machine made of the settings: the device, and the token budget after any lack of memory."""
