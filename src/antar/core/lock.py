@@ -1,4 +1,4 @@
-"""One antar at a time in a run folder.
+"""One antar at a time in a run folder; or several that make parts of one stage, and no other.
 
 The lock is the kernel's (`flock` on `.lock`): it ends with the process that holds it, however that ends, so a dead
 run blocks nobody. What the file says (who, where, since when, doing what) is for the person who is told to wait.
@@ -33,8 +33,8 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EINVAL}
 
 
 @contextmanager
-def only_process(folder: Path) -> Generator[None]:
-    """Hold the lock of the run in `folder` while the block runs.
+def only_process(folder: Path, shared: bool = False) -> Generator[None]:
+    """Hold the lock of the run in `folder` while the block runs; `shared`, beside others that share it.
 
     Raises UserError when another process has it (the line says which), and for a folder that cannot be written.
     """
@@ -48,7 +48,7 @@ def only_process(folder: Path) -> Generator[None]:
         ) from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UserError(f"{folder}: {_holder(handle)} works here; wait for it or stop it") from error
         except OSError as error:
@@ -58,6 +58,15 @@ def only_process(folder: Path) -> Generator[None]:
         _write_holder(handle)
         yield
         _clear(handle)
+
+
+@contextmanager
+def in_turn(folder: Path, what: str) -> Generator[None]:
+    """Hold the lock for a short work `what` of processes that share the run in `folder`, one after another."""
+    with (folder / f"{LOCK_NAME}-{what}").open("a+b") as handle:
+        with contextlib.suppress(OSError):  # no locks here: `only_process` has said so
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
 
 
 def _write_holder(handle: FileIO) -> None:

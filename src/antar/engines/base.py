@@ -49,6 +49,9 @@ class Needs:
     folder: Path | None = None
 
 
+NO_NEEDS = Needs()
+
+
 @dataclass(frozen=True)
 class Room:
     """workers: how many tasks run at once, at least one; gpu: whether they have one (a share of one)."""
@@ -67,7 +70,7 @@ class Engine(Protocol):
     name: str
     local: bool
 
-    def map(self, jobs: Sequence[Job], needs: Needs = Needs()) -> None:
+    def map(self, jobs: Sequence[Job], needs: Needs = NO_NEEDS) -> None:
         """Run each job's task on each of its shards; raise what a shard raised.
 
         An engine that is not local raises `UserError` or `ShardFailed` once, when nothing runs any more, with the

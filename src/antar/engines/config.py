@@ -11,8 +11,8 @@ class TaskConfig(Config):
     """What one task of a stage asks for."""
 
     gpus: float | None = Field(default=None, ge=0, le=1)
-    """The share of a GPU that one task asks for; 0.25 puts four tasks on each. Null: a whole one where the cluster has
-    GPUs and the stage's own `device` is not `cpu`. More than one is never used: nothing is split over GPUs."""
+    """The share of a GPU that one task asks for; 0.25 puts four tasks on each. Null: a whole one where the cluster
+    has GPUs and the stage's own `device` is not `cpu`. Never more than one: nothing is split over GPUs."""
     cpus: float | None = Field(default=None, ge=0)
     """The cores that are kept free for one task. Null: 1 beside a GPU, else as many as the stage has `threads`."""
 

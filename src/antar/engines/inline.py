@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 import torch
 
-from antar.engines.base import Job, Needs, Room
+from antar.engines.base import NO_NEEDS, Job, Needs, Room
 
 
 class InlineEngine:
     name = "inline"
     local = True
 
-    def map(self, jobs: Sequence[Job], needs: Needs = Needs()) -> None:
+    def map(self, jobs: Sequence[Job], needs: Needs = NO_NEEDS) -> None:
         for job in jobs:
             self._one(job)
 

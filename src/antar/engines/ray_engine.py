@@ -22,7 +22,7 @@ from typing import Any
 from antar.core.errors import AntarWarning, UserError
 from antar.core.progress import say
 from antar.core.threads import Threads
-from antar.engines.base import Job, Needs, Room
+from antar.engines.base import NO_NEEDS, Job, Needs, Room
 from antar.engines.queue import TRIES, Item, ShardQueue
 from antar.engines.ray_worker import BEACON, Outcome, Same, Terms, Worker
 
@@ -47,7 +47,7 @@ class RayEngine:
         self._ray: Any = None
         _import_ray()  # that it is not installed is said before any work is done
 
-    def map(self, jobs: Sequence[Job], needs: Needs = Needs()) -> None:
+    def map(self, jobs: Sequence[Job], needs: Needs = NO_NEEDS) -> None:
         queue = ShardQueue(jobs)
         if not queue.unfinished:
             return
@@ -78,7 +78,7 @@ class RayEngine:
         ray = _import_ray()
         local = self._address == "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        # Ray's own change of behaviour to come; it concerns tasks without a GPU, whose workers hide theirs themselves.
+        # Ray would warn of a change to come; workers that asked for no GPU hide theirs themselves.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES} if local else {}
         before = signal.getsignal(signal.SIGTERM)
@@ -104,7 +104,6 @@ class RayEngine:
 def _import_ray() -> Any:
     try:
         import ray
-        import ray.exceptions
     except ImportError as error:
         raise UserError(
             f"--engine ray: expected the package ray, found none ({error}); pip install 'antar[ray]'"
@@ -277,7 +276,7 @@ class _Pool:
             self._last_life = now
             return
         if now - self._last_life > WAIT_SECONDS:
-            raise UserError(f"{self._lack()}; none came in {WAIT_SECONDS / 60:.0f} minutes: ask for less in `engine:`")
+            raise UserError(f"{self._lack()}, for {WAIT_SECONDS / 60:.0f} minutes; ask for less in `engine:`")
         if now - max(self._last_life, self._last_word) > SPEAK_SECONDS:
             self._last_word = now
             say(f"  {self._lack()}; waiting")

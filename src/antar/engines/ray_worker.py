@@ -115,8 +115,8 @@ class Worker:
                 found = ""
             if found != terms.secret:
                 return (
-                    f"expected to see the run folder {terms.beacon.parent}, found another or none; put it with --runs "
-                    "on storage that every node mounts under the same path"
+                    f"expected to see the run folder {terms.beacon.parent}, found another or none; put it with "
+                    "--runs on storage that every node mounts under the same path"
                 )
         return None
 
@@ -147,8 +147,9 @@ class Worker:
         self._task = None  # the other job's weights go before this one's come
         _free_memory()
         self._terms.threads.use()
-        self._job, self._task = job, ray.get(task[0])
-        return self._task
+        fetched: ShardTask = ray.get(task[0])
+        self._job, self._task = job, fetched
+        return fetched
 
 
 def _ip_address() -> str:

@@ -1,8 +1,8 @@
 """Artifacts: the complete-or-absent outputs of a run, and the two ways of making one.
 
 `ensure_files` makes an artifact in one go; `ensure_all` makes sharded ones through an engine, keeping the shards that
-are already whole; `make_part` makes a part of the shards with no engine and no manifest. The first two skip what is fresh, say why they redo what is not, take the old manifest away
-before they touch a file, and write the new one last.
+are already whole. Both skip what is fresh, say why they redo what is not, take the old manifest away before they touch
+a file, and write the new one last. `make_part` makes some of the shards with no engine and writes no manifest.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from antar.core.manifest import (
 from antar.core.progress import ShardBar, say
 from antar.core.shards import shard_is_whole, shard_name, shard_paths
 from antar.engines import Engine, InlineEngine, Job, Needs, ShardTask
-from antar.engines.base import nothing
+from antar.engines.base import NO_NEEDS, nothing
 from antar.stages.parts import Part
 
 NOT_MADE = "not made yet"
@@ -100,8 +100,8 @@ def ensure_files(artifact: Artifact, make: Callable[[], tuple[Sequence[Path], Ma
 class Sharded:
     """Artifacts that one task fills together: its shard `s` is shard `s` of every one of them.
 
-    name: what a person calls them together; start: gives the task (see `Job`); facts: for each manifest, asked when all shards are there;
-    bar: told of the shards that are made and of those that are kept
+    name: what a person calls them together; start: gives the task (see `Job`); facts: for each manifest, asked when
+    all shards are there; bar: told of the shards that are made and of those that are kept
     """
 
     name: str
@@ -123,7 +123,7 @@ class Sharded:
         return Job(self.name, self.start, shards, nothing if self.bar is None else self.bar.done)
 
 
-def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = Needs()) -> list[list[Manifest]]:
+def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS) -> list[list[Manifest]]:
     """Make the artifacts of `works`, all their shards in one go through `engine`; for each, its artifacts' manifests.
 
     Shards that are whole and carry their artifact's fingerprint are kept. No work may read what another one makes.

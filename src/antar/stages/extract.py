@@ -48,7 +48,8 @@ def make_tokens(context: Context) -> Artifact:
     cfg, tokens = context.study.extract, tokens_artifact(context)
     shards = n_shards(context.n_texts(), cfg)
     with progress("tokens", shards, "shards") as bar:
-        work = Sharded("tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, bar=ShardBar(bar, [1] * shards))
+        own_bar = ShardBar(bar, [1] * shards)
+        work = Sharded("tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, bar=own_bar)
         if context.part is not None:
             make_part(work, context.part)
             return tokens

@@ -48,7 +48,8 @@ class Stacks:
         ids, self._cfg = list(jobs), cfg
         groups = group_by_shape(list(jobs.values()), cfg, largest_stack(list(jobs.values()), cfg, device))
         self._stacks = [
-            _Stack({ids[at]: jobs[ids[at]] for at in at_s}, device, folder / f"{label}{name}") for name, at_s in groups
+            _Stack({ids[at]: jobs[ids[at]] for at in at_s}, device, folder / f"{label}{name}")
+            for name, at_s in groups
         ]
         if jobs:
             say(f"  {len(jobs)} dictionaries train in {len(self._stacks)} stack(s) on {device.type}")

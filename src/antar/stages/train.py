@@ -115,12 +115,12 @@ class _Training:
         stacks = self._stacks(texts, group)
         for dictionary in of_group:
             artifact = artifact_of(context, dictionary)
-            title = f"{dictionary} ({ids.index(dictionary) + 1} of {len(ids)})"
 
-            def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact, title: str = title) -> Any:
+            def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact) -> Any:
                 if stacks is not None and dictionary in stacks:
                     job = stacks.job(dictionary)
                     return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
+                title = f"{dictionary} ({ids.index(dictionary) + 1} of {len(ids)})"
                 return train_one(context, texts, dictionary, artifact, title)
 
             ensure_files(artifact, train)
