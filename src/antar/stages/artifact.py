@@ -1,8 +1,8 @@
 """Artifacts: the complete-or-absent outputs of a run, and the two ways of making one.
 
 `ensure_files` makes an artifact in one go; `ensure_all` makes sharded ones through an engine, keeping the shards that
-are already whole. Both skip what is fresh, say why they redo what is not, take the old manifest away before they touch
-a file, and write the new one last. `make_part` makes some of the shards with no engine and writes no manifest.
+are already whole. Both skip what is fresh, say why they redo what is not, take the old manifest away before they
+touch a file, and write the new one last. `make_part` makes some of the shards with no engine and writes no manifest.
 """
 
 from __future__ import annotations
