@@ -45,6 +45,7 @@ class RayEngine:
     def __init__(self, address: str | None = None) -> None:
         self._address = address or os.environ.get("RAY_ADDRESS") or "local"
         self._ray: Any = None
+        self._own = True
         _import_ray()  # that it is not installed is said before any work is done
 
     def map(self, jobs: Sequence[Job], needs: Needs = NO_NEEDS) -> None:
@@ -68,14 +69,17 @@ class RayEngine:
         return Room(max(1, ask.fitting(ray)), ask.gpus > 0)
 
     def close(self) -> None:
-        if self._ray is not None:
+        if self._ray is not None and self._own:
             self._ray.shutdown()
-            self._ray = None
+        self._ray = None
 
     def _connected(self) -> Any:
         if self._ray is not None:
             return self._ray
         ray = _import_ray()
+        if ray.is_initialized():  # by a notebook, say, which keeps it
+            self._ray, self._own = ray, False
+            return ray
         local = self._address == "local"
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         # Ray would warn of a change to come; workers that asked for no GPU hide theirs themselves.
@@ -97,7 +101,7 @@ class RayEngine:
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)  # Ray's handler would end the process without a word
-        self._ray = ray
+        self._ray, self._own = ray, True
         return ray
 
 
