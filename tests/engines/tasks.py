@@ -23,7 +23,7 @@ class Noting:
         import torch
 
         self.made += 1
-        about = [os.getpid(), self.made, torch.get_num_threads(), os.environ.get("CUDA_VISIBLE_DEVICES", "unset")]
+        about = [os.getpid(), self.made, torch.get_num_threads(), os.environ["CUDA_VISIBLE_DEVICES"] or "none"]
         note = self.folder / f"{self.name}-{shard}-{uuid.uuid4().hex}"
         note.write_text(" ".join(map(str, about)))
         time.sleep(self.pause)
