@@ -38,6 +38,7 @@ def attempts(path: Path, what: str) -> list[tuple[str, int, str]]:
 
 if __name__ == "__main__":
     import attempts as importable
+
     from antar.cli import main
 
     extract.SideTask = importable.NotedSide

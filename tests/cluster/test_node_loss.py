@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
-sys.path.insert(0, str(HERE))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from attempts import ATTEMPTS, PAUSE, attempts
-from micro import MICRO, antar
 from network import SOURCE, NotPermitted, TwoNodes
+
+from micro import MICRO, antar
 from run_files import differing
 
+HERE = Path(__file__).parent
 pytestmark = pytest.mark.cluster
 # Six shards a side, and two dictionaries at a time on each core.
 STUDY = MICRO.replace("texts_per_shard: 256", "texts_per_shard: 128") + "engine: {train: {cpus: 0.5}}\n"
