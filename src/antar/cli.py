@@ -42,6 +42,19 @@ Seeds = Annotated[
     int | None,
     typer.Option(help="Replicas with other seeds, for criterion 7; kept for this run folder.", min=0, metavar="N"),
 ]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Where shards are made: inline (this process) or ray.", metavar="NAME")
+]
+Address = Annotated[
+    str | None,
+    typer.Option(
+        help="A Ray cluster, host:6379 or auto. Without it RAY_ADDRESS, or all of this machine.", metavar="HOST:PORT"
+    ),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(help="Make only part i of N of the shards, i from 0; for array jobs.", metavar="i/N"),
+]
 Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="NAME")]
 Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
@@ -60,12 +73,21 @@ def run(
     seeds: Seeds = None,
     from_folder: FromFolder = None,
     runs: Runs = RUNS,
+    engine: Engine = "inline",
+    address: Address = None,
+    shard: Shard = None,
+    stage: Annotated[str, typer.Option(help="With --shard: the stage whose shards.", metavar="STAGE")] = "extract",
 ) -> None:
     """Run a study: every stage in order. What is fresh is skipped; a killed run goes on where it stopped."""
     from antar import pipeline, tables
+    from antar.engines import open_engine
 
-    context = pipeline.open_study(study, runs, from_folder=from_folder, folds=folds, seeds=seeds)
-    pipeline.run_study(context, until=until, force=force)
+    if shard is not None:
+        _one_part(study, runs, shard, stage, engine, address)
+        return
+    with open_engine(engine, address) as at_work:
+        context = pipeline.open_study(study, runs, at_work, from_folder=from_folder, folds=folds, seeds=seeds)
+        pipeline.run_study(context, until=until, force=force)
     if until in (None, "measure", "report"):
         tables.show_criteria(context.folder)
     if until in (None, "report"):
@@ -84,11 +106,30 @@ def plan(
     tables.show_plan(pipeline.plan_study(context), estimate_costs(context), pipeline.free_bytes(context.folder))
 
 
-def _one_stage(name: str, study: Path, runs: Path, force: bool, from_folder: Path | None = None) -> None:
+def _one_part(study: Path, runs: Path, shard: str, stage: str, engine: str, address: str | None) -> None:
     from antar import pipeline
+    from antar.stages.parts import Part
 
-    context = pipeline.open_study(study, runs, from_folder=from_folder)
-    pipeline.run_study(context, only=name, force=name if force else None)
+    if engine != "inline" or address is not None:
+        raise UserError("--shard: expected no engine beside it, since a part is made here; leave --engine out")
+    pipeline.run_part(pipeline.open_study(study, runs), Part.parse(shard), stage)
+
+
+def _one_stage(
+    name: str,
+    study: Path,
+    runs: Path,
+    force: bool,
+    from_folder: Path | None = None,
+    engine: str = "inline",
+    address: str | None = None,
+) -> None:
+    from antar import pipeline
+    from antar.engines import open_engine
+
+    with open_engine(engine, address) as at_work:
+        context = pipeline.open_study(study, runs, at_work, from_folder=from_folder)
+        pipeline.run_study(context, only=name, force=name if force else None)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -110,21 +151,35 @@ def sham(study: StudyFile, from_folder: FromFolder = None, force: Force = False,
 
 
 @app.command(rich_help_panel=STAGES)
-def extract(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+def extract(
+    study: StudyFile,
+    force: Force = False,
+    runs: Runs = RUNS,
+    engine: Engine = "inline",
+    address: Address = None,
+    shard: Shard = None,
+) -> None:
     """Read the activations of every side at every layer."""
-    _one_stage("extract", study, runs, force)
+    if shard is None:
+        _one_stage("extract", study, runs, force, engine=engine, address=address)
+    else:
+        _one_part(study, runs, shard, "extract", engine, address)
 
 
 @app.command(rich_help_panel=STAGES)
-def train(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+def train(
+    study: StudyFile, force: Force = False, runs: Runs = RUNS, engine: Engine = "inline", address: Address = None
+) -> None:
     """Train the dictionaries."""
-    _one_stage("train", study, runs, force)
+    _one_stage("train", study, runs, force, engine=engine, address=address)
 
 
 @app.command(rich_help_panel=STAGES)
-def features(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
+def features(
+    study: StudyFile, force: Force = False, runs: Runs = RUNS, engine: Engine = "inline", address: Address = None
+) -> None:
     """Encode all texts; find live features and their top examples."""
-    _one_stage("features", study, runs, force)
+    _one_stage("features", study, runs, force, engine=engine, address=address)
 
 
 @app.command(rich_help_panel=STAGES)
@@ -151,14 +206,22 @@ def interpret(
 
 @app.command(rich_help_panel=STAGES)
 def measure(
-    study: StudyFile, folds: Folds = None, seeds: Seeds = None, force: Force = False, runs: Runs = RUNS
+    study: StudyFile,
+    folds: Folds = None,
+    seeds: Seeds = None,
+    force: Force = False,
+    runs: Runs = RUNS,
+    engine: Engine = "inline",
+    address: Address = None,
 ) -> None:
     """Contrasts, nulls and the seven criteria. With --folds or --seeds the replicas that are missing are trained."""
     from antar import pipeline, tables
+    from antar.engines import open_engine
 
-    context = pipeline.open_study(study, runs, folds=folds, seeds=seeds)
     asked = folds is not None or seeds is not None
-    pipeline.run_study(context, only="measure", force="measure" if force else None, train_replicas=asked)
+    with open_engine(engine, address) as at_work:
+        context = pipeline.open_study(study, runs, at_work, folds=folds, seeds=seeds)
+        pipeline.run_study(context, only="measure", force="measure" if force else None, train_replicas=asked)
     if asked:
         tables.show_stability(context.folder)
 
@@ -177,12 +240,17 @@ def sweep(
     ] = None,
     force: Force = False,
     runs: Runs = RUNS,
+    engine: Engine = "inline",
+    address: Address = None,
 ) -> None:
     """Train the study's dictionaries by other recipes (its `sweep:`), and compare them."""
     from antar import pipeline, tables
+    from antar.engines import open_engine
 
-    context = pipeline.open_study(study, runs)
-    tables.show_sweep(pipeline.run_sweep(context, only or (), force), context.study.criteria.mse)
+    with open_engine(engine, address) as at_work:
+        context = pipeline.open_study(study, runs, at_work)
+        table = pipeline.run_sweep(context, only or (), force)
+    tables.show_sweep(table, context.study.criteria.mse)
 
 
 @app.command()

@@ -6,11 +6,9 @@ cannot work in one run folder: the second one is told so.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,13 +16,16 @@ import polars as pl
 
 from antar.core.atomic import remove_leftovers, write_text
 from antar.core.errors import UserError
+from antar.core.lock import in_turn, only_process
 from antar.core.manifest import read_manifest
 from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
+from antar.models.config import ModelConfig
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, sham, sweep, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady, lock_key, read_lock
+from antar.stages.parts import Part
 from antar.stages.replicas import wanted_replicas, without_replicas
 from antar.study import Study, load_study, study_yaml
 
@@ -78,7 +79,10 @@ def open_study(
     folder = runs / study.study
     said = wanted_replicas(study, read_lock(folder), folds, seeds)
     study = said.applied(study) if said else study
-    return Context(study, path.resolve().parent, folder, engine or InlineEngine(), given, said)
+    engine = engine or InlineEngine()
+    # Workers elsewhere have another working folder.
+    folder = folder if engine.local else folder.resolve()
+    return Context(study, path.resolve().parent, folder, engine, given, said)
 
 
 def run_study(
@@ -97,7 +101,7 @@ def run_study(
     for name in filter(None, (until, only, force)):
         _check_stage(name, stages)
     _make_folder(context.folder)
-    with _only_process(context.folder):
+    with only_process(context.folder):
         if only is not None:
             own = replace(context, study=without_replicas(context.study)) if train_replicas else context
             _check_earlier(stages, only, own)
@@ -115,6 +119,24 @@ def run_study(
                 break
 
 
+def run_part(context: Context, part: Part, stage: str = "extract") -> None:
+    """Make a part of a stage's shards in this process, beside others that make other parts in the same run folder.
+
+    Raises UserError for a stage without parts, when what it needs is not fresh, and when a run works in the folder.
+    """
+    if stage != "extract":
+        raise UserError(f"--shard: expected --stage extract, the one stage that has parts, found {stage!r}")
+    _make_folder(context.folder)
+    with only_process(context.folder, shared=True):
+        stages = stages_of(context.study)
+        _check_earlier(stages, stage, context)
+        if _unpinned(context):
+            with in_turn(context.folder, "pins"):
+                _pin_models(context)
+        say(f"{stage}: part {part}")
+        next(one for one in stages if one.name == stage).make(replace(context, part=part))
+
+
 def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -> pl.DataFrame:
     """Train the variants of the study's `sweep:` (or `only` some) on its activations; the table of all that are made.
 
@@ -122,7 +144,7 @@ def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -
     """
     variants = sweep.chosen_variants(context, only)
     _make_folder(context.folder)
-    with _only_process(context.folder):
+    with only_process(context.folder):
         # study.yaml stays: it says what made the stages, of which this is none.
         _check_earlier(stages_of(context.study), "train", context, asked="sweep")
         if force:
@@ -194,31 +216,27 @@ def _check_stage(name: str, stages: list[Stage]) -> None:
         raise UserError(f"stage: expected one of {', '.join(names)}, found {name!r}")
 
 
-@contextmanager
-def _only_process(folder: Path) -> Generator[None]:
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another antar process works here; wait for it or stop it") from error
-        yield
-
-
 def _write_study(context: Context) -> None:
     write_text(context.folder / "study.yaml", study_yaml(context.study))
     context.write_lock({})
 
 
-def _pin_models(context: Context) -> None:
-    """Check the checkpoints before anything long is run, and keep the commit of each that comes from the hub."""
+def _unpinned(context: Context) -> dict[str, ModelConfig]:
+    """The checkpoints that the study names, by side, unless the run knows the commit of each."""
     asked = context.study.models
     if asked.organism is not None or asked.base is None or asked.chat is None:
-        return
+        return {}
     # Not those that are made: they are not there yet, and have base's blocks and tokenizer.
     given = {f"sham:{name}": model for name, model in asked.given_shams.items()}
     sides = {"base": asked.base, "chat": asked.chat, **given}
     pinned = context.revisions()
-    if all(lock_key(model.path, model.revision) in pinned for model in sides.values()):
+    return {} if all(lock_key(model.path, model.revision) in pinned for model in sides.values()) else sides
+
+
+def _pin_models(context: Context) -> None:
+    """Check the checkpoints before anything long is run, and keep the commit of each that comes from the hub."""
+    sides = _unpinned(context)
+    if not sides:
         return
     found = check_pair({side: context.models()[side] for side in sides}, context.layers()).revisions
     context.write_lock(

@@ -19,6 +19,7 @@ from antar.corpora.config import CorpusConfig
 from antar.criteria import CriteriaConfig
 from antar.dictionaries.config import DictionaryConfig, preset
 from antar.dictionaries.sweep import SweepConfig, variant_config
+from antar.engines import EngineConfig
 from antar.features.config import ContrastConfig, CrosscheckConfig, FeatureConfig
 from antar.interpret.config import InterpretConfig
 from antar.models.config import ExtractConfig, ModelConfig
@@ -109,6 +110,7 @@ class Study(Config):
     corpus: CorpusConfig
     extract: ExtractConfig = ExtractConfig()
     dictionaries: DictionaryConfig = Field(default_factory=lambda: preset("antar"))
+    engine: EngineConfig = EngineConfig()
     sweep: SweepConfig = Field(default_factory=SweepConfig)
     features: FeatureConfig = FeatureConfig()
     contrasts: ContrastConfig = ContrastConfig()

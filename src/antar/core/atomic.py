@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -26,8 +27,9 @@ TEMPORARY_PREFIX = ".tmp-"
 def replacing(path: Path) -> Generator[Path]:
     """Yield a temporary name beside `path`; on success it is fsynced and renamed to `path`, else removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last: writers such as matplotlib choose their format by it.
-    temporary = path.with_name(f"{TEMPORARY_PREFIX}{os.getpid()}-{path.name}")
+    # The suffix stays last: writers such as matplotlib choose their format by it. Drawn, since processes on two
+    # machines may have one number and write the same shard of a shared folder.
+    temporary = path.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(6)}-{path.name}")
     try:
         yield temporary
         with temporary.open("rb") as handle:

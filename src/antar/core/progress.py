@@ -1,13 +1,14 @@
 """Progress of long work: a bar with rate and time left on a terminal, plain lines elsewhere.
 
-Plain lines come at most every `PLAIN_SECONDS`, so that a Slurm log stays readable.
+Plain lines come at most every `PLAIN_SECONDS`, so that a Slurm log stays readable. A worker of another process shows
+nothing itself: `collected` keeps its lines for the driver, which has the bars.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -31,15 +32,36 @@ PLAIN_SECONDS = 10.0
 console = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
+_collected: list[str] | None = None
+
+
 def say(message: str) -> None:
     """One line for a person, on standard error. Square brackets in `message` are text, not markup."""
+    if _collected is not None:
+        _collected.append(message)
+        return
     console.print(message, markup=False)
+
+
+@contextmanager
+def collected() -> Generator[list[str]]:
+    """What the process says while the block runs, instead of it being shown; bars are not shown either."""
+    global _collected
+    before, _collected = _collected, []
+    try:
+        yield _collected
+    finally:
+        _collected = before
 
 
 class Bar(Protocol):
     """What long work holds in its hand."""
 
     def advance(self, n: int = 1) -> None: ...
+
+    def leave_out(self, n: int) -> None:
+        """So much of the total is there already: it is not to be done, and says nothing about the rate."""
+        ...
 
     def note(self, text: str) -> None:
         """A short fact beside the bar, such as the current loss."""
@@ -64,6 +86,10 @@ class _TerminalBar:
     def advance(self, n: int = 1) -> None:
         self._progress.advance(self._task, n)  # pyright: ignore[reportArgumentType]  (TaskID is an int)
 
+    def leave_out(self, n: int) -> None:
+        total = self._progress.tasks[0].total or 0  # a bar of antar's has one task
+        self._progress.update(self._task, total=total - n)  # pyright: ignore[reportArgumentType]
+
     def note(self, text: str) -> None:
         self._progress.update(self._task, note=text)  # pyright: ignore[reportArgumentType]
 
@@ -86,13 +112,54 @@ class _PlainBar:
                 f"{_rate(rate)}/s, {left:,.0f} s left {self._note}".rstrip()
             )
 
+    def leave_out(self, n: int) -> None:
+        self._total -= n
+
     def note(self, text: str) -> None:
         self._note = text
+
+
+class _NoBar:
+    def advance(self, n: int = 1) -> None: ...
+
+    def leave_out(self, n: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+class ShardBar:
+    """A bar over shards of known sizes: advanced piece by piece where the work is done in this process, or by whole
+    shards where it is only heard of. Several may advance one bar."""
+
+    def __init__(self, bar: Bar, sizes: Sequence[int]) -> None:
+        self._bar, self._sizes, self._ahead = bar, sizes, 0
+
+    def advance(self, n: int = 1) -> None:
+        """A piece of the shard that is being made here."""
+        self._ahead += n
+        self._bar.advance(n)
+
+    def note(self, text: str) -> None:
+        self._bar.note(text)
+
+    def leave_out(self, n: int) -> None:
+        self._bar.leave_out(n)
+
+    def done(self, shard: int) -> None:
+        self._bar.advance(self._sizes[shard] - self._ahead)
+        self._ahead = 0
+
+    def kept(self, shard: int) -> None:
+        """The shard was there before."""
+        self._bar.leave_out(self._sizes[shard])
 
 
 @contextmanager
 def progress(title: str, total: int, unit: str = "items") -> Generator[Bar]:
     """Show the progress of `total` units of work called `title` while the block runs."""
+    if _collected is not None:
+        yield _NoBar()
+        return
     if not (console.is_terminal and sys.stderr.isatty()):
         yield _PlainBar(title, total, unit)
         return

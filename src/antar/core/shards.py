@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -40,11 +39,14 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def write_shard(
-    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, facts: Mapping[str, Any] | None = None
+    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, about: Mapping[str, int | bool] | None = None
 ) -> None:
-    """facts: what a reader of the artifact should know about how this shard was made; `shard_facts` reads them."""
+    """about: what a reader of the whole artifact must know of this shard, e.g. a batch size that a machine forced;
+    whoever seals the artifact finds it here (`shard_about`), on whatever machine the shard was made."""
     # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
-    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)} | ({"facts": facts} if facts else {})
+    proof: dict[str, object] = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    if about:
+        proof["about"] = dict(about)
     write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
 
 
@@ -71,10 +73,10 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
     return stated.get("sha256") == tensors_sha256(tensors)
 
 
-def shard_facts(path: Path) -> dict[str, Any]:
-    """What `write_shard` was told about a whole shard."""
+def shard_about(path: Path) -> dict[str, int | bool]:
+    """What `write_shard` was told about the shard at `path`, which is whole; mostly nothing."""
     with safe_open(path, framework="numpy") as handle:
-        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("facts", {}))
+        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("about", {}))
 
 
 def shard_paths(folder: Path) -> list[Path]:

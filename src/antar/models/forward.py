@@ -83,7 +83,7 @@ class Reader:
         self._blocks = decoder_blocks(self.model, int(text_config.num_hidden_layers))
         self.unpacked = self._why_unpacked(max(cfg.layers)) if cfg.packing else "packing is off"
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> dict[str, int | bool]:
         """What this machine made of the settings, as far as it can change the last bits of a result."""
         return {"packed": self.unpacked is None} | ({"token_budget": self.budget} if self.shrunk else {})
 

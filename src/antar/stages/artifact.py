@@ -1,18 +1,20 @@
 """Artifacts: the complete-or-absent outputs of a run, and the two ways of making one.
 
-`ensure_files` makes an artifact in one go; `ensure_shards` makes sharded ones through an engine, keeping the
-shards that are already whole. Both skip what is fresh, say why they redo what is not, take the old manifest away
-before they touch a file, and write the new one last.
+`ensure_files` makes an artifact in one go; `ensure_all` makes sharded ones through an engine, keeping the shards that
+are already whole. Both skip what is fresh, say why they redo what is not, take the old manifest away before they
+touch a file, and write the new one last. `make_part` makes some of the shards with no engine and writes no manifest.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from antar.core.atomic import remove_leftovers
+from antar.core.errors import UserError
 from antar.core.manifest import (
     MANIFEST_NAME,
     Fingerprint,
@@ -22,11 +24,14 @@ from antar.core.manifest import (
     why_stale,
     write_manifest,
 )
-from antar.core.progress import say
+from antar.core.progress import ShardBar, say
 from antar.core.shards import shard_is_whole, shard_name, shard_paths
-from antar.engines import Engine, ShardTask
+from antar.engines import Engine, InlineEngine, Job, Needs, ShardTask
+from antar.engines.base import NO_NEEDS, nothing
+from antar.stages.parts import Part
 
 NOT_MADE = "not made yet"
+SEEN_SECONDS = 90.0
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,56 @@ def ensure_files(artifact: Artifact, make: Callable[[], tuple[Sequence[Path], Ma
     return write_manifest(artifact.manifest_path, artifact.name, artifact.fingerprint, list(files), facts)
 
 
+@dataclass(frozen=True)
+class Sharded:
+    """Artifacts that one task fills together: its shard `s` is shard `s` of every one of them.
+
+    name: what a person calls them together; start: gives the task (see `Job`); facts: for each manifest, asked when
+    all shards are there; bar: told of the shards that are made and of those that are kept
+    """
+
+    name: str
+    artifacts: Sequence[Artifact]
+    n_shards: int
+    start: Callable[[], ShardTask]
+    facts: Callable[[Artifact], Mapping[str, Any]] = lambda _: {}
+    bar: ShardBar | None = None
+
+    def lacking(self, stale: bool) -> list[int]:
+        """The shards that are not whole, or not of these artifacts, everywhere. The bar hears of the others."""
+        lacking = [shard for shard in range(self.n_shards) if stale and not _shard_everywhere(self.artifacts, shard)]
+        if self.bar is not None:
+            for kept in sorted(set(range(self.n_shards)) - set(lacking)):
+                self.bar.kept(kept)
+        return lacking
+
+    def job(self, shards: Sequence[int]) -> Job:
+        return Job(self.name, self.start, shards, nothing if self.bar is None else self.bar.done)
+
+
+def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS) -> list[list[Manifest]]:
+    """Make the artifacts of `works`, all their shards in one go through `engine`; for each, its artifacts' manifests.
+
+    Shards that are whole and carry their artifact's fingerprint are kept. No work may read what another one makes.
+    """
+    states = [[artifact.state() for artifact in work.artifacts] for work in works]
+    stale = [at for at, of_work in enumerate(states) if not all(state.fresh for state in of_work)]
+    for state in (state for at in stale for state in states[at]):
+        if not state.fresh:
+            _announce([state])
+            state.artifact.manifest_path.unlink(missing_ok=True)
+        remove_leftovers(state.artifact.folder)
+    lacking = [work.lacking(at in stale) for at, work in enumerate(works)]
+    engine.map([work.job(shards) for work, shards in zip(works, lacking, strict=True)], needs)
+    made: list[list[Manifest]] = []
+    for at, work in enumerate(works):
+        if at in stale:
+            made.append([_seal(artifact, work.n_shards, work.facts(artifact), engine) for artifact in work.artifacts])
+        else:
+            made.append([state.manifest for state in states[at] if state.manifest is not None])
+    return made
+
+
 def ensure_shards(
     artifacts: Sequence[Artifact],
     n_shards: int,
@@ -98,22 +153,39 @@ def ensure_shards(
     engine: Engine,
     facts: Callable[[Artifact], Mapping[str, Any]] = lambda _: {},
 ) -> list[Manifest]:
-    """Make `artifacts` that one task fills together: `task(shard)` writes shard `shard` of every one of them.
+    """`ensure_all` of one work."""
+    (made,) = ensure_all([Sharded(artifacts[0].name, artifacts, n_shards, lambda: task, facts)], engine)
+    return made
 
-    Shards that are whole and carry their artifact's fingerprint are kept; the others go through `engine`.
+
+def make_part(work: Sharded, part: Part) -> int:
+    """Make the shards of `part` that are lacking, here and now; how many that were. Writes no manifest.
+
+    Other parts may be at work in the same folders, so nothing is swept; a run seals what the parts made.
     """
-    states = [artifact.state() for artifact in artifacts]
-    made = [state.manifest for state in states if state.manifest is not None and state.fresh]
-    if len(made) == len(states):
-        return made
-    _announce([state for state in states if not state.fresh])
-    for state in states:
-        if not state.fresh:
-            state.artifact.manifest_path.unlink(missing_ok=True)
-        remove_leftovers(state.artifact.folder)
-    missing = [shard for shard in range(n_shards) if not _shard_everywhere(artifacts, shard)]
-    engine.map(task, missing)
-    return [_seal(artifact, n_shards, facts(artifact)) for artifact in artifacts]
+    for artifact in work.artifacts:
+        if not artifact.state().fresh:
+            artifact.manifest_path.unlink(missing_ok=True)
+    lacking = [shard for shard in part.shards(work.n_shards) if not _shard_everywhere(work.artifacts, shard)]
+    InlineEngine().map([work.job(lacking)])
+    return len(lacking)
+
+
+def await_shared(paths: Sequence[Path], engine: Engine) -> None:
+    """Wait until `paths`, which workers have written, are seen here. Raises UserError for what does not appear.
+
+    A network file system may show another machine's new file late (NFS remembers for half a minute that a name was
+    not there); on this machine's own disk there is nothing to wait for.
+    """
+    deadline = time.monotonic() + (0 if engine.local else SEEN_SECONDS)
+    for path in paths:
+        while not path.exists():
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{path}: expected what a worker has made, found nothing; the run folder must be on storage that "
+                    "this machine and the workers share"
+                )
+            time.sleep(0.5)
 
 
 def _shard_everywhere(artifacts: Sequence[Artifact], shard: int) -> bool:
@@ -121,8 +193,9 @@ def _shard_everywhere(artifacts: Sequence[Artifact], shard: int) -> bool:
     return all(shard_is_whole(a.folder / name, a.fingerprint.sha256) for a in artifacts)
 
 
-def _seal(artifact: Artifact, n_shards: int, facts: Mapping[str, Any]) -> Manifest:
+def _seal(artifact: Artifact, n_shards: int, facts: Mapping[str, Any], engine: Engine) -> Manifest:
     files = [artifact.folder / shard_name(shard) for shard in range(n_shards)]
+    await_shared(files, engine)
     for extra in set(shard_paths(artifact.folder)) - set(files):
         extra.unlink()  # from an earlier, longer version of this artifact
     return write_manifest(artifact.manifest_path, artifact.name, artifact.fingerprint, files, facts)

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from antar.core.atomic import write_json
+from antar.core.errors import UserError
 from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from antar.core.sites import BASELINE_KINDS, UNTRAINED, DictionaryId, Site
 from antar.core.sparse import SparseCodes
 from antar.dictionaries.config import DictionaryConfig
-from antar.engines import Engine
+from antar.engines import Engine, InlineEngine, Needs, TaskConfig
 from antar.features.codes import read_codes
 from antar.models.config import ModelConfig
+from antar.stages.parts import Part
 from antar.stages.replicas import LOCK_KEY, Replicas
 from antar.study import Study
 
@@ -36,7 +38,7 @@ class NotReady(Exception):
 class Context:
     """study_folder: where the study file lies (its relative paths start there); folder: the run folder;
     replicas_as_said: where a command line decided how many there are; `study` has those numbers.
-    label_limit: a first look at the labels of so many features."""
+    label_limit: a first look at the labels of so many features; part: of the stage's shards, for array jobs."""
 
     study: Study
     study_folder: Path
@@ -45,6 +47,22 @@ class Context:
     from_folder: Path | None = None
     replicas_as_said: Replicas | None = None
     label_limit: int | None = None
+    part: Part | None = None
+
+    # -- where the work is done ---------------------------------------------------------------------------------
+
+    def apart(self) -> Context:
+        """What a task takes along to wherever it runs: what it makes there, it makes in one process."""
+        return replace(self, engine=InlineEngine(), part=None)
+
+    def needs(self, task: TaskConfig, device: str = "cpu", threads: int | None = None) -> Needs:
+        """What a task of a stage asks its engine for; `device` and `threads` are the stage's own settings."""
+        if not self.engine.local and ":" in device:
+            raise UserError(
+                f"device: expected auto, cuda or cpu with --engine {self.engine.name}, which hands out the GPUs, "
+                f"found {device}"
+            )
+        return Needs(task.cpus, 0.0 if device == "cpu" else task.gpus, threads, self.folder)
 
     # -- what is there ------------------------------------------------------------------------------------------
 

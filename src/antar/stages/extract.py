@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 from antar.core.hashing import code_version, sha256_file, sha256_json
 from antar.core.manifest import Fingerprint
-from antar.core.progress import progress, say
+from antar.core.progress import Bar, ShardBar, progress, say
+from antar.core.shards import shard_about, shard_paths, shard_rows
 from antar.core.sites import Site
 from antar.engines import ShardTask
-from antar.models import SideTask, TokenTask, check_pair, check_template, n_shards
-from antar.models.config import ExtractConfig, ModelConfig
-from antar.stages.artifact import Artifact, ensure_shards
+from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_template, n_shards
+from antar.models.config import ModelConfig
+from antar.stages.artifact import Artifact, Sharded, ensure_all, make_part
 from antar.stages.context import Context, config_slice
 
 # What a checkpoint folder may hold that changes activations; anything else in it (a README) does not.
@@ -32,52 +32,79 @@ def make(context: Context) -> None:
     if cfg.chat_template:
         check_template(models)
     n_texts = context.n_texts()
-    shards = n_shards(n_texts, cfg)
-    tokens = make_tokens(context)
-    for side, model in models.items():
-        out = {site.layer: _site(context, site) for site in context.sites() if site.side == side}
-        with progress(f"activations of {side}", n_texts, "texts") as bar:
-            side_task = SideTask(
-                model,
-                cfg,
-                tokens.folder,
-                {layer: (artifact.folder, artifact.fingerprint.sha256) for layer, artifact in out.items()},
-                bar,
-            )
-            about = {"model": model.display, "revision": facts.revisions[side], "blocks": facts.n_layers}
-            ensure_shards(
-                list(out.values()),
-                shards,
-                side_task.run,
-                context.engine,
-                lambda _, about=about, task=side_task: {**about, **_budget_that_fitted(task, cfg)},
-            )
+    make_tokens(context)
+    with progress("activations", n_texts * len(models), "texts") as bar:
+        works = [_side(context, side, facts, bar) for side in models]
+        if context.part is not None:
+            made = sum(make_part(work, context.part) for work in works)
+            say(f"  part {context.part}: {made} of {len(works) * n_shards(n_texts, cfg)} shards made now")
+            return
+        ensure_all(works, context.engine, context.needs(context.study.engine.extract, cfg.device, cfg.threads))
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
 
 
 def make_tokens(context: Context) -> Artifact:
-    """Make the token ids and the mask of all texts, unless they are fresh."""
+    """Make the token ids and the mask of all texts (or of the part that is asked for), unless they are fresh."""
     cfg, tokens = context.study.extract, tokens_artifact(context)
-    shards, models = n_shards(context.n_texts(), cfg), context.models()
-    texts = context.texts()["text"].to_list()
+    shards = n_shards(context.n_texts(), cfg)
     with progress("tokens", shards, "shards") as bar:
-        task = TokenTask(texts, models["base"], cfg, tokens.folder, tokens.fingerprint.sha256, models["chat"])
-        ensure_shards([tokens], shards, _counted(task.run, bar.advance), context.engine)
+        own_bar = ShardBar(bar, [1] * shards)
+        work = Sharded("tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, bar=own_bar)
+        if context.part is not None:
+            make_part(work, context.part)
+            return tokens
+        # Only the search for outliers runs the model; else there is nothing for a GPU to do.
+        device = cfg.device if cfg.outliers else "cpu"
+        ensure_all([work], context.engine, context.needs(context.study.engine.extract, device, cfg.threads))
     return tokens
 
 
-def _budget_that_fitted(task: SideTask, cfg: ExtractConfig) -> dict[str, int]:
-    """The one thing that a machine may change: a token budget halved for lack of GPU memory."""
-    fitted = task.facts().get("token_budget", cfg.token_budget)
-    return {} if fitted == cfg.token_budget else {"token_budget": int(fitted)}
+def _side(context: Context, side: str, pair: PairFacts, bar: Bar) -> Sharded:
+    """One checkpoint's activations at every layer."""
+    cfg, model = context.study.extract, context.models()[side]
+    out = {site.layer: _site(context, site) for site in context.sites() if site.side == side}
+    own_bar = ShardBar(bar, [len(rows) for rows in shard_rows(context.n_texts(), cfg.texts_per_shard)])
+
+    def start() -> ShardTask:
+        places = {layer: (artifact.folder, artifact.fingerprint.sha256) for layer, artifact in out.items()}
+        # A terminal stays where it is: a worker elsewhere advances no bar.
+        pieces = own_bar if context.engine.local else None
+        return SideTask(model, cfg, tokens_artifact(context).folder, places, pieces).run
+
+    about = {"model": model.display, "revision": pair.revisions[side], "blocks": pair.n_layers}
+    return Sharded(
+        f"activations of {side}",
+        list(out.values()),
+        n_shards(context.n_texts(), cfg),
+        start,
+        lambda artifact: {**about, **_forced_on(artifact)},
+        own_bar,
+    )
 
 
-def _counted(run: ShardTask, advance: Callable[[], None]) -> ShardTask:
-    def task(shard: int) -> None:
-        run(shard)
-        advance()
+class _Tokens:
+    """The shard task of the tokens; the texts are read where it runs."""
 
-    return task
+    def __init__(self, context: Context, artifact: Artifact) -> None:
+        self._context, self._artifact = context, artifact
+        self._task: TokenTask | None = None
+
+    def run(self, shard: int) -> None:
+        if self._task is None:
+            models, cfg = self._context.models(), self._context.study.extract
+            texts = self._context.texts()["text"].to_list()
+            folder, fingerprint = self._artifact.folder, self._artifact.fingerprint.sha256
+            self._task = TokenTask(texts, models["base"], cfg, folder, fingerprint, models["chat"])
+        self._task.run(shard)
+
+
+def _forced_on(artifact: Artifact) -> dict[str, int | bool]:
+    """What the machine made of the settings, as the shards say: whether texts were packed, and a token budget halved
+    for lack of memory (the one thing that may change bits)."""
+    said = [shard_about(path) for path in shard_paths(artifact.folder)]
+    budgets = [about["token_budget"] for about in said if "token_budget" in about]
+    packed: dict[str, int | bool] = {"packed": all(about.get("packed", False) for about in said)}
+    return packed | ({"token_budget": min(budgets)} if budgets else {})
 
 
 def tokens_artifact(context: Context) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,14 @@ import polars as pl
 from antar.core.atomic import write_json, write_parquet
 from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
-from antar.core.progress import progress, say
+from antar.core.progress import ShardBar, progress, say
 from antar.core.shards import shard_name, shard_rows
 from antar.core.sites import DictionaryId, Site, codes_folder
 from antar.dictionaries import Dictionary, geometry, load_dictionary
 from antar.features.codes import encode_site, write_codes_shard
 from antar.features.examples import examples_frame, features_frame
 from antar.models import read_site
-from antar.stages.artifact import Artifact, ensure_files, ensure_shards
+from antar.stages.artifact import Artifact, Sharded, ensure_all, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.train import site_content, training_rows
 
@@ -71,15 +72,15 @@ def make(context: Context) -> None:
     ranges = shard_rows(n_texts, ROWS_PER_SHARD)
     sets = context.code_sets()
     with progress("codes", len(sets) * len(ranges), "shards") as bar:
+        works: list[Sharded] = []
         for dictionary, side in sets:
             artifact = _codes(context, dictionary, side)
-            encoder = _Encoder(context, dictionary, side, artifact, ranges)
-
-            def task(shard: int, encoder: _Encoder = encoder) -> None:
-                encoder.run(shard)
-                bar.advance()
-
-            ensure_shards([artifact], len(ranges), task, context.engine)
+            encoder = partial(_Encoder, context.apart(), dictionary, side, artifact, ranges)
+            own_bar = ShardBar(bar, [1] * len(ranges))
+            works.append(
+                Sharded(artifact.name, [artifact], len(ranges), lambda start=encoder: start().run, bar=own_bar)
+            )
+        ensure_all(works, context.engine, context.needs(context.study.engine.features))
     artifact = _tables(context)
     manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
     say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")

@@ -24,22 +24,32 @@ FOLDER = ".stacks"
 def stacking_device(cfg: DictionaryConfig) -> torch.device | None:
     """Where dictionaries are trained in stacks; None where they are trained one after another."""
     cuda = cfg.device != "cpu" and torch.cuda.is_available()
+    return torch.device("cuda" if cuda else "cpu") if stacks_on(cfg, cuda) else None
+
+
+def stacks_on(cfg: DictionaryConfig, cuda: bool) -> bool:
+    """Whether dictionaries are trained in stacks on a device that is a GPU, or is not."""
     alone = cfg.path == "fused" or cfg.moments == "bf16"  # what a stack does not have
-    if cfg.stacked == "never" or (cfg.stacked == "auto" and (not cuda or alone)):
-        return None
-    return torch.device("cuda" if cuda else "cpu")
+    return cfg.stacked == "always" or (cfg.stacked == "auto" and cuda and not alone)
 
 
 class Stacks:
-    """jobs: the stale dictionaries; folder: for checkpoints, one a stack."""
+    """jobs: the stale dictionaries; folder: for checkpoints, one a stack; label: begins their names, where other
+    processes have stacks there too."""
 
     def __init__(
-        self, jobs: Mapping[DictionaryId, StackedJob], cfg: DictionaryConfig, device: torch.device, folder: Path
+        self,
+        jobs: Mapping[DictionaryId, StackedJob],
+        cfg: DictionaryConfig,
+        device: torch.device,
+        folder: Path,
+        label: str = "",
     ) -> None:
         ids, self._cfg = list(jobs), cfg
         groups = group_by_shape(list(jobs.values()), cfg, largest_stack(list(jobs.values()), cfg, device))
         self._stacks = [
-            _Stack({ids[at]: jobs[ids[at]] for at in at_s}, device, folder / name) for name, at_s in groups
+            _Stack({ids[at]: jobs[ids[at]] for at in at_s}, device, folder / f"{label}{name}")
+            for name, at_s in groups
         ]
         if jobs:
             say(f"  {len(jobs)} dictionaries train in {len(self._stacks)} stack(s) on {device.type}")

@@ -12,6 +12,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,11 @@ from antar.core.atomic import replacing, write_parquet
 from antar.core.errors import UserError
 from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint, Manifest
-from antar.core.progress import say
+from antar.core.progress import progress, say
 from antar.core.sites import DictionaryId
 from antar.dictionaries.sweep import published_of, variant_config
-from antar.stages.artifact import Artifact, ensure_files
+from antar.engines import Job
+from antar.stages.artifact import Artifact, await_shared, ensure_files
 from antar.stages.context import Context
 from antar.stages.train import artifact_of, train_one
 
@@ -77,29 +79,44 @@ def artifacts(context: Context, variant: str) -> list[tuple[DictionaryId, Artifa
 
 def make(context: Context, only: Sequence[str] = ()) -> pl.DataFrame:
     """Train what is not fresh, write the table of every variant that is whole, and return it."""
-    texts, todo = context.texts(), chosen_variants(context, only)
+    todo = [(name, one) for name in chosen_variants(context, only) for one in dictionaries_of(context)]
     if others := [kind for kind in context.study.dictionaries.kinds if kind != "topk"]:
         say(f"  a sweep compares TopK dictionaries: {', '.join(others)} left out")
-    of = len(todo) * len(dictionaries_of(context))
-    number = 0
-    for variant in todo:
-        varied = _varied(context, variant)
-        for dictionary, artifact in artifacts(context, variant):
-            number += 1
-            title = f"{variant} {dictionary} ({number} of {of})"
+    made = [dict(artifacts(context, name))[one] for name, one in todo]
+    stale = [number for number, artifact in enumerate(made) if not artifact.state().fresh]
+    task = _Training(context.apart(), todo)
+    cfg = context.study.dictionaries
+    needs = context.needs(context.study.engine.train, cfg.device, cfg.threads)
+    shown = nullcontext() if context.engine.local else progress("dictionaries", len(stale), "dictionaries")
+    with shown as bar:
 
-            def train(
-                varied: Context = varied,
-                dictionary: DictionaryId = dictionary,
-                artifact: Artifact = artifact,
-                title: str = title,
-            ) -> tuple[Sequence[Path], Mapping[str, Any]]:
-                own = _own_dictionary(context, dictionary, artifact)
-                return own or train_one(varied, texts, dictionary, artifact, title)
+        def done(_: int) -> None:
+            if bar is not None:
+                bar.advance()
 
-            ensure_files(artifact, train)
-    say(f"  {of} dictionaries of {len(todo)} variants")
+        context.engine.map([Job("sweep", lambda: task.run, stale, done)], needs)
+    await_shared([made[number].manifest_path for number in stale], context.engine)
+    say(f"  {len(todo)} dictionaries of {len({name for name, _ in todo})} variants")
     return _write_table(context)
+
+
+class _Training:
+    """The shard task of a sweep: shard n is dictionary n of the variants that were asked for."""
+
+    def __init__(self, context: Context, todo: list[tuple[str, DictionaryId]]) -> None:
+        self._context, self._todo = context, todo
+
+    def run(self, number: int) -> None:
+        context = self._context
+        variant, dictionary = self._todo[number]
+        varied, artifact = _varied(context, variant), dict(artifacts(context, variant))[dictionary]
+
+        def train() -> tuple[Sequence[Path], Mapping[str, Any]]:
+            title = f"{variant} {dictionary} ({number + 1} of {len(self._todo)})"
+            own = _own_dictionary(context, dictionary, artifact)
+            return own or train_one(varied, context.texts(), dictionary, artifact, title)
+
+        ensure_files(artifact, train)
 
 
 def _varied(context: Context, variant: str) -> Context:

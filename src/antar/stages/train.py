@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import polars as pl
 from antar.core.atomic import write_json, write_parquet
 from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
-from antar.core.progress import say
+from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId, Site
 from antar.dictionaries import (
@@ -26,10 +27,11 @@ from antar.dictionaries import (
 )
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stacked import StackedJob
+from antar.engines import Job, Needs
 from antar.models import read_site
-from antar.stages.artifact import Artifact, ensure_files
+from antar.stages.artifact import Artifact, await_shared, ensure_files
 from antar.stages.context import Context, config_slice
-from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device
+from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device, stacks_on
 
 JITTER = 1e-6
 """Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
@@ -69,28 +71,70 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
 
 
 def make(context: Context) -> None:
-    texts = context.texts()
     ids = context.dictionary_ids()
-    checkpoints = context.folder / "dictionaries" / FOLDER
-    device = stacking_device(context.study.dictionaries)
-    stacks: Stacks | None = None
-    if device is not None:
-        stale = [one for one in ids if one.kind is None and not artifact_of(context, one).state().fresh]
-        if stale:
-            stacks = Stacks(_jobs(context, texts, stale), context.study.dictionaries, device, checkpoints)
-    for number, dictionary in enumerate(ids, 1):
-        artifact = artifact_of(context, dictionary)
+    cfg = context.study.dictionaries
+    needs = context.needs(context.study.engine.train, cfg.device, cfg.threads)
+    stale = [one for one in ids if not artifact_of(context, one).state().fresh]
+    groups = _groups(context, stale, needs)
+    # Trained here, a dictionary has a bar of its own.
+    shown = nullcontext() if context.engine.local else progress("dictionaries", len(stale), "dictionaries")
+    with shown as bar:
 
-        def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact, number: int = number) -> Any:
-            title = f"{dictionary} ({number} of {len(ids)})"
-            if stacks is not None and dictionary in stacks:
-                job = stacks.job(dictionary)
-                return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
-            return train_one(context, texts, dictionary, artifact, title)
+        def done(group: int) -> None:
+            if bar is not None:
+                bar.advance(len(groups[group]))
 
-        ensure_files(artifact, train)
-    remove_stack_checkpoints(checkpoints)
+        task = _Training(context.apart(), groups)
+        context.engine.map([Job("dictionaries", lambda: task.run, range(len(groups)), done)], needs)
+    await_shared([artifact_of(context, one).manifest_path for one in stale], context.engine)
+    remove_stack_checkpoints(context.folder / "dictionaries" / FOLDER)
     say(f"  {len(ids)} dictionaries")
+
+
+def _groups(context: Context, stale: list[DictionaryId], needs: Needs) -> list[list[DictionaryId]]:
+    """What is one task each. In this process: all, one after another or in stacks. On a cluster: each dictionary; but
+    those that train in stacks are dealt out, a stack to each worker."""
+    cfg = context.study.dictionaries
+    if context.engine.local or not stale:
+        return [stale] if stale else []
+    room = context.engine.room(needs)
+    stacked = [one for one in stale if one.kind is None] if stacks_on(cfg, room.gpu) else []
+    alone = [[one] for one in stale if one not in stacked]
+    return [part for at in range(room.workers) if (part := stacked[at :: room.workers])] + alone
+
+
+class _Training:
+    """The shard task of dictionaries: shard g is those of group g, each an artifact whole with its manifest."""
+
+    def __init__(self, context: Context, groups: list[list[DictionaryId]]) -> None:
+        self._context, self._groups = context, groups
+
+    def run(self, group: int) -> None:
+        context, of_group = self._context, self._groups[group]
+        texts, ids = context.texts(), context.dictionary_ids()
+        stacks = self._stacks(texts, group)
+        for dictionary in of_group:
+            artifact = artifact_of(context, dictionary)
+
+            def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact) -> Any:
+                if stacks is not None and dictionary in stacks:
+                    job = stacks.job(dictionary)
+                    return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
+                title = f"{dictionary} ({ids.index(dictionary) + 1} of {len(ids)})"
+                return train_one(context, texts, dictionary, artifact, title)
+
+            ensure_files(artifact, train)
+
+    def _stacks(self, texts: pl.DataFrame, group: int) -> Stacks | None:
+        context = self._context
+        cfg = context.study.dictionaries
+        device = stacking_device(cfg)
+        stale = [one for one in self._groups[group] if one.kind is None]
+        if device is None or not stale:
+            return None
+        label = f"group{group}." if len(self._groups) > 1 else ""
+        checkpoints = context.folder / "dictionaries" / FOLDER
+        return Stacks(_jobs(context, texts, stale), cfg, device, checkpoints, label)
 
 
 def train_one(
