@@ -15,15 +15,20 @@ from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_templ
 from antar.models.config import ModelConfig
 from antar.stages.artifact import Artifact, Sharded, ensure_all, make_part
 from antar.stages.context import Context, config_slice
+from antar.stages.precision import make_precision, precision_artifact
+from antar.stages.precision import wanted as precision_wanted
 
 # What a checkpoint folder may hold that changes activations; anything else in it (a README) does not.
 _WEIGHTS = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt", "*.jinja", "additional_chat_templates/*")
 # Fields of the extraction that say where and how fast, and do not change a result beyond the last bits.
-_NO_EFFECT = ("token_budget", "device")
+_NO_EFFECT = ("token_budget", "device", "precision_texts")
+_OF_THE_PASS = ("layers", "dtype", "packing")
 
 
 def artifacts(context: Context) -> list[Artifact]:
-    return [tokens_artifact(context), *(_site(context, site) for site in context.sites())]
+    tokens, sites = tokens_artifact(context), [_site(context, site) for site in context.sites()]
+    exact = [precision_artifact(context, tokens, sites)] if precision_wanted(context) else []
+    return [tokens, *sites, *exact]
 
 
 def make(context: Context) -> None:
@@ -40,6 +45,9 @@ def make(context: Context) -> None:
             say(f"  part {context.part}: {made} of {len(works) * n_shards(n_texts, cfg)} shards made now")
             return
         ensure_all(works, context.engine, context.needs(context.study.engine.extract, cfg.device, cfg.threads))
+    if precision_wanted(context):
+        every = artifacts(context)
+        make_precision(context, every[-1], every[0])
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
 
 
@@ -117,7 +125,8 @@ def tokens_artifact(context: Context) -> Artifact:
         context.folder / "activations" / "tokens",
         Fingerprint(
             inputs=inputs,
-            config=config_slice(cfg, *_NO_EFFECT, *(() if cfg.outliers else ("layers", "dtype"))),
+            # Base is run for the outlier mask alone.
+            config=config_slice(cfg, *_NO_EFFECT, "pooling", *(() if cfg.outliers else _OF_THE_PASS)),
             code=code_version("models"),
         ),
     )
