@@ -126,10 +126,11 @@ def measure(folder: Path, names: list[str], n_texts: int, rounds: int) -> dict[s
 def ratios(speed: dict[str, float]) -> dict[str, float]:
     peers = [name for name in speed if not name.startswith(("naive", "antar"))]
     fastest = max(peers, key=lambda name: speed[name], default=None)
-    packed, padded, naive = speed["antar_packed_bfloat16"], speed["antar_padded_bfloat16"], speed["naive_float32"]
-    found = {"ratio_padded_naive": padded / naive, "ratio_packed_naive": packed / naive}
-    for dtype in DTYPES:
-        for ours in ("padded", "packed"):
+    packed, naive = speed["antar_packed_bfloat16"], speed["naive_float32"]
+    found: dict[str, float] = {}
+    for ours in (name for name in ("padded", "packed") if f"antar_{name}_bfloat16" in speed):
+        found[f"ratio_{ours}_naive"] = speed[f"antar_{ours}_bfloat16"] / naive
+        for dtype in DTYPES:
             found[f"ratio_{ours}_naive_same_{dtype}"] = speed[f"antar_{ours}_{dtype}"] / speed[f"naive_{dtype}"]
     if fastest is not None:
         found["ratio_fastest_peer"] = packed / speed[fastest]
