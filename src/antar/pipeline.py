@@ -6,11 +6,9 @@ cannot work in one run folder: the second one is told so.
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +16,7 @@ import polars as pl
 
 from antar.core.atomic import remove_leftovers, write_text
 from antar.core.errors import UserError
+from antar.core.lock import only_process
 from antar.core.manifest import read_manifest
 from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
@@ -97,7 +96,7 @@ def run_study(
     for name in filter(None, (until, only, force)):
         _check_stage(name, stages)
     _make_folder(context.folder)
-    with _only_process(context.folder):
+    with only_process(context.folder):
         if only is not None:
             own = replace(context, study=without_replicas(context.study)) if train_replicas else context
             _check_earlier(stages, only, own)
@@ -122,7 +121,7 @@ def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -
     """
     variants = sweep.chosen_variants(context, only)
     _make_folder(context.folder)
-    with _only_process(context.folder):
+    with only_process(context.folder):
         # study.yaml stays: it says what made the stages, of which this is none.
         _check_earlier(stages_of(context.study), "train", context, asked="sweep")
         if force:
@@ -192,16 +191,6 @@ def _check_stage(name: str, stages: list[Stage]) -> None:
         raise UserError(of_organism if "organism" in names else sham.NONE_TO_MAKE)
     if name not in names:
         raise UserError(f"stage: expected one of {', '.join(names)}, found {name!r}")
-
-
-@contextmanager
-def _only_process(folder: Path) -> Generator[None]:
-    with (folder / ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"{folder}: another antar process works here; wait for it or stop it") from error
-        yield
 
 
 def _write_study(context: Context) -> None:
