@@ -1,9 +1,9 @@
 """The log of finished calls: append-only JSON lines, each on the disk before anybody is told of its answer.
 
 One line a finished call, with everything that is needed to make it again and a checksum of its own. A torn last line
-is cut off when the log is opened; a damaged line is never taken for an answer: its call is made again. Since calls are
-paid for, what was cut off or damaged is kept beside the log, in `<name>.damaged`. Lines that wait together are written
-together, with one fsync, so that a fast server is not slowed down by the disk.
+is cut off when the log is opened; a damaged line is never taken for an answer: its call is made again. Since calls
+are paid for, what was cut off or damaged is kept beside the log, in `<name>.damaged`. Lines that wait together are
+written together, with one fsync, so that a fast server is not slowed down by the disk.
 
 A call that failed for a reason of the server's (it was down, it refused) is made again by the next run; its line is
 taken out then, so that no key stands twice. One whose answers could not be used stays failed: the same question would
