@@ -82,8 +82,8 @@ def page(found: dict[str, Any]) -> str:
         "# What a run survives",
         "",
         "Made by `make test-kill` (`tests/kill/`), which breaks a small study of every stage on purpose and then "
-        "gives the same command again. “Wrong” is a result that differs in one bit from that of a run nobody disturbed, a "
-        "file that is left over, a fault that is not named, or a traceback.",
+        "gives the same command again. “Wrong” is a result that differs in one bit from that of a run nobody "
+        "disturbed, a file that is left over, a fault that is not named, or a traceback.",
         "",
         "| fault | tried | lost or wrong | what must come of it |",
         "|---|---|---|---|",

@@ -71,7 +71,7 @@ class Nursery:
         self.process.wait(60)
 
     def start(self, *arguments: str | Path, cwd: Path, log: Path, **sabotage: Any) -> Victim:
-        """sabotage: `kill_at=(stage, number)` or `watch=path`, as the saboteur has them; `study` names the run."""
+        """sabotage: `kill_at=(stage, number[, among])` or `watch=path`, as the saboteur has them; `study` names the run."""
         order = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log), **sabotage}
         assert self.process.stdin
         self.process.stdin.write(json.dumps(order) + "\n")

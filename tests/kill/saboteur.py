@@ -32,14 +32,14 @@ def _changed(event: str, args: tuple[Any, ...]) -> str | None:
     return os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else None
 
 
-def kill_at(run: Path, stage: str, number: int) -> None:
-    """Die before the `number`-th change (from 1) to what belongs to `stage`."""
+def kill_at(run: Path, stage: str, number: int, among: str = "") -> None:
+    """Die before the `number`-th change (from 1) to what belongs to `stage` and has `among` in its path."""
     seen = 0
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
         path = _changed(event, args)
-        if path is None or _stage(run, path) != stage:
+        if path is None or among not in path or _stage(run, path) != stage:
             return
         seen += 1
         if seen == number:
