@@ -6,7 +6,7 @@ PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop lint format notebook peers bench-train bench-recovery bench-examples bench-labels bench-gpu clean
+.PHONY: help setup demo smollm2 test test-interop test-kill lint format notebook peers bench-train bench-recovery bench-examples bench-labels bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +50,9 @@ $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 
 test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
+
+test-kill: $(VENV)/.dev        ## runs killed, stopped, starved of disk and damaged, some 250 times (half an hour)
+	ANTAR_SURVIVAL=benchmarks/results/survival.json OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'kill or not kill' tests/kill
 
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks

@@ -71,7 +71,7 @@ class Nursery:
         self.process.wait(60)
 
     def start(self, *arguments: str | Path, cwd: Path, log: Path, **sabotage: Any) -> Victim:
-        """sabotage: `kill_at=(stage, number[, among])` or `watch=path`, as the saboteur has them; `study` names the run."""
+        """sabotage: `kill_at=(stage, number[, among])` or `watch=path`, as the saboteur has them."""
         order = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log), **sabotage}
         assert self.process.stdin
         self.process.stdin.write(json.dumps(order) + "\n")
@@ -133,7 +133,7 @@ def _become_antar(order: dict[str, Any]) -> int:
     os.dup2(log, 1)
     os.dup2(log, 2)
     sys.argv = ["antar", *order["arguments"]]
-    run = Path(order["cwd"]) / "runs" / order.get("study", "kill")
+    run = Path(order["cwd"]) / "runs" / "kill"
     if "kill_at" in order:
         saboteur.kill_at(run, *order["kill_at"])
     if "watch" in order:

@@ -119,11 +119,10 @@ def reads(run: Path, nursery, folder: Path) -> None:
     opened = load_run(run)
     assert opened.texts.height == len(opened.activations("delta", 1)) == len(opened.codes("base.layer01", "chat"))
     server = nursery.start("serve", run, "--port", "0", cwd=folder, log=folder / "log")
-    deadline = time.monotonic() + 120
-    while (
-        "http://" not in (said := (folder / "log").read_text()) and time.monotonic() < deadline and not server.ended
-    ):
+    said, deadline = "", time.monotonic() + 120
+    while "http://" not in said and time.monotonic() < deadline and not server.ended:
         time.sleep(0.05)
+        said = (folder / "log").read_text()
     assert "http://" in said, said
     try:
         page_at = said[said.index("http://") :].split()[0]
