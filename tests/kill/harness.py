@@ -21,7 +21,7 @@ STUDY = (
     .replace("features_per_site: 10", "features_per_site: 4")
 )
 NOT_COMPARED = {".lock", "study.lock.json"}
-TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp"
 
 
 def write_study(folder: Path) -> Path:

@@ -39,7 +39,7 @@ def test_leftovers_of_every_kind_are_swept(nursery, whole, tmp_path):
     run = a_copy(whole, tmp_path)
     sheet = run / "people" / ".tmp-7-annotations.sqlite"
     names = ("codes/old@base/.tmp-7-00000.safetensors", ".tmp-7-study.yaml", "organism/.tmp-7-chat/model.safetensors",
-             "interpret/calls/.tmp-7-labeller.jsonl")  # fmt: skip
+             "interpret/calls/.tmp-7-labeller.jsonl", "codes/.tmpAbC123")  # fmt: skip
     left = [run / name for name in names]
     for path in [*left, sheet]:
         path.parent.mkdir(parents=True, exist_ok=True)

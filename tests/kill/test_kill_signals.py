@@ -6,7 +6,7 @@ import random
 import signal
 
 import pytest
-from harness import assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
+from harness import TEMPORARY, assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
 from nursery import STAGES
 
 KILLS = 13
@@ -83,7 +83,7 @@ def stop_and_go_on(stage, number, nursery, whole, seconds, folder):
     assert stopped.code == 128 + number, stopped.log
     assert stopped.lines == ["antar: stopped; what was complete stays, and the same command goes on from here"]
     assert "Traceback" not in stopped.log
-    assert [name for name in files_of(run) if ".tmp-" in name] == []
+    assert [name for name in files_of(run) if TEMPORARY in name] == []
     assert_nothing_half_written(run, whole)
     done = nursery.run("run", "kill.yaml", "--until", stage, cwd=folder)
     assert done.code == 0, done.log

@@ -24,6 +24,9 @@ from safetensors.numpy import save_file
 from antar.core.disk import disk_error
 
 TEMPORARY_PREFIX = ".tmp-"
+_LEFT = ".tmp*"
+"""What a killed writer leaves: our own names, and those of libraries that make a temporary file of their own beside
+the one that they were asked for (safetensors: `.tmpAbC123`)."""
 
 
 @contextmanager
@@ -107,16 +110,19 @@ def write_safetensors(
 ) -> None:
     """Give at most one `metadata` entry where the bytes must be the same each time: their order is not fixed."""
     with replacing(path) as temporary:
+        temporary.touch()
+        mode = temporary.stat().st_mode
         save_file(
             {name: np.ascontiguousarray(array) for name, array in tensors.items()},
             temporary,
             metadata=dict(metadata or {}),
         )
+        temporary.chmod(mode)  # safetensors gives files that nobody else may read; a run folder may be a group's
 
 
 def remove_leftovers(folder: Path) -> int:
     """Delete what a killed writer left in `folder` (not below it). Returns how many files and folders went."""
-    leftovers = list(folder.glob(f"{TEMPORARY_PREFIX}*")) if folder.is_dir() else []
+    leftovers = list(folder.glob(_LEFT)) if folder.is_dir() else []
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path)
