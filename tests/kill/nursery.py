@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import resource
+import signal
 import subprocess
 import sys
 import time
@@ -72,18 +73,19 @@ class Nursery:
 
     def start(self, *arguments: str | Path, cwd: Path, log: Path, **sabotage: Any) -> Victim:
         """sabotage: `kill_at=(stage, number[, among])` or `watch=path`, as the saboteur has them."""
+        log.write_bytes(b"")
         order = {"arguments": [str(one) for one in arguments], "cwd": str(cwd), "log": str(log), **sabotage}
-        assert self.process.stdin
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return Victim(self, int(self._answer()), log)
+        return Victim(self, self.ask(order), log)
 
     def run(self, *arguments: str | Path, cwd: Path, **sabotage: Any) -> Ended:
         return self.start(*arguments, cwd=cwd, log=cwd / "log", **sabotage).wait()
 
-    def _answer(self) -> str:
-        assert self.process.stdout
-        return self.process.stdout.readline()
+    def ask(self, order: dict[str, Any]) -> Any:
+        """One order, one answer, a line of JSON each."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Victim:
     log: Path
 
     def wait(self) -> Ended:
-        code, cpu = json.loads(self.nursery._answer())
+        code, cpu = self.nursery.ask({"wait": self.pid})
         return Ended(code, self.log.read_text(encoding="utf-8", errors="replace"), cpu)
 
     @property
@@ -151,21 +153,31 @@ def _become_antar(order: dict[str, Any]) -> int:
 def _serve() -> None:
     for needed in NEEDED:
         importlib.import_module(needed)
+    born: set[int] = set()
     for line in sys.stdin:
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.close(0)
-                code = _become_antar(json.loads(line))
-                sys.stdout.flush()
-                sys.stderr.flush()
-            finally:
-                os._exit(code)
+        order = json.loads(line)
+        if "wait" in order:
+            _, status, used = os.wait4(order["wait"], 0)
+            born.discard(order["wait"])
+            print(json.dumps([os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime]), flush=True)
+            continue
+        if (pid := os.fork()) == 0:
+            _be_born(order)
+        born.add(pid)
         print(pid, flush=True)
-        _, status, used = os.wait4(pid, 0)
-        cpu = used.ru_utime + used.ru_stime
-        print(json.dumps([os.waitstatus_to_exitcode(status), cpu]), flush=True)
+    for pid in born:  # of tests that failed before they waited
+        os.kill(pid, signal.SIGKILL)
+
+
+def _be_born(order: dict[str, Any]) -> None:
+    code = 1
+    try:
+        os.close(0)
+        code = _become_antar(order)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
 
 
 if __name__ == "__main__":
