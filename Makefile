@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
 PEERS  := .venv-peers
+TRIALS := .kill-trials.jsonl
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
@@ -51,8 +52,10 @@ $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
 
-test-kill: $(VENV)/.dev        ## runs killed, stopped, starved of disk and damaged, some 250 times (half an hour)
-	ANTAR_SURVIVAL=benchmarks/results/survival.json OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'kill or not kill' tests/kill
+test-kill: $(VENV)/.dev   ## runs killed, stopped, starved of disk and damaged, some 250 times; writes docs/survival.md
+	rm -f $(TRIALS)
+	ANTAR_KILL_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'kill or not kill' tests/kill; \
+	  ended=$$?; $(BIN)/python tests/kill/ledger.py $(TRIALS); exit $$ended
 
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks
@@ -93,5 +96,5 @@ bench-gpu: $(VENV)/.run        ## the nine dictionaries of the study as one stac
 	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) $(PEERS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

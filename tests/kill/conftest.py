@@ -13,8 +13,8 @@ from harness import profile, write_study  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from nursery import Nursery  # noqa: E402
 
-TABLE = "ANTAR_SURVIVAL"
-"""Environment variable: where the table goes; no table without it."""
+TRIALS = "ANTAR_KILL_TRIALS"
+"""Environment variable: the file that the trials are written to, for the table."""
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,5 @@ def whole(undisturbed):
 
 @pytest.fixture(scope="session")
 def ledger():
-    table = Ledger()
-    yield table
-    if os.environ.get(TABLE):
-        table.write(Path(os.environ[TABLE]).resolve())
+    trials = os.environ.get(TRIALS)
+    return Ledger(Path(trials).resolve() if trials else None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 
 from antar.core.machine import machine_facts, package_versions
 
+Trial = dict[str, Any]
 KINDS = {
     "SIGKILL before a file operation": "then the same command until it ends; all files bit-identical",
     "SIGKILL at a moment": "of CPU time, drawn over the stage's length; the same",
@@ -29,43 +31,42 @@ KINDS = {
 
 
 class Ledger:
-    def __init__(self) -> None:
-        self.tried: Counter[tuple[str, str]] = Counter()
-        self.wrong: Counter[str] = Counter()
+    """Each trial is a line in `path` as soon as it has ended (None: kept here only), so that a harness that is stopped
+    itself loses none, and its parts may be run one after another."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.trials: list[Trial] = []
 
     @contextmanager
     def trial(self, kind: str, where: str, times: int = 1) -> Generator[None]:
-        """One fault, and all that must come of it; an exception counts as lost or wrong."""
+        """One fault (or `times`), and all that must come of it; an exception counts as lost or wrong."""
         assert kind in KINDS
-        self.tried[kind, where] += times
+        wrong = 1
         try:
             yield
-        except BaseException:
-            self.wrong[kind] += 1
-            raise
+            wrong = 0
+        finally:
+            self.trials.append({"fault": kind, "where": where, "times": times, "wrong": wrong})
+            if self._path is not None:
+                with self._path.open("a", encoding="utf-8") as handle:
+                    handle.write(json.dumps(self.trials[-1]) + "\n")
 
-    def times(self, kind: str) -> int:
-        return sum(n for (one, _), n in self.tried.items() if one == kind)
+    def hits(self, where: str, *kinds: str) -> int:
+        return sum(one["times"] for one in self.trials if one["where"] == where and one["fault"] in kinds)
 
-    def as_json(self) -> dict[str, Any]:
-        rows = [
-            {
-                "fault": kind,
-                "must": must,
-                "tried": self.times(kind),
-                "lost_or_wrong": self.wrong[kind],
-                "where": {where: n for (one, where), n in sorted(self.tried.items()) if one == kind},
-            }
-            for kind, must in KINDS.items()
-        ]
-        about = {"date": date.today().isoformat(), "machine": machine_facts(), "versions": package_versions()}
-        return {"made_by": "make test-kill", **about, "faults": rows}
 
-    def write(self, path: Path) -> None:
-        """The JSON at `path`, and the page for people in `docs/`."""
-        found = self.as_json()
-        path.write_text(json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        (path.parents[2] / "docs" / "survival.md").write_text(page(found), encoding="utf-8")
+def table(trials: list[Trial]) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for kind, must in KINDS.items():
+        its = [one for one in trials if one["fault"] == kind]
+        where: Counter[str] = Counter()
+        for one in its:
+            where[one["where"]] += one["times"]
+        counts = {"tried": where.total(), "lost_or_wrong": sum(one["wrong"] for one in its)}
+        rows.append({"fault": kind, "must": must, **counts, "where": {key: n for key, n in where.items() if n}})
+    about = {"date": date.today().isoformat(), "machine": machine_facts(), "versions": package_versions()}
+    return {"made_by": "make test-kill", **about, "faults": rows}
 
 
 def page(found: dict[str, Any]) -> str:
@@ -95,3 +96,15 @@ def page(found: dict[str, Any]) -> str:
         f"{machine['python']}, torch {found['versions'].get('torch')}.",
         "",
     ])  # fmt: skip
+
+
+def write_table(trials: Path, root: Path) -> None:
+    found = table([json.loads(line) for line in trials.read_text(encoding="utf-8").splitlines()])
+    (root / "benchmarks" / "results" / "survival.json").write_text(
+        json.dumps(found, ensure_ascii=False, indent=2) + "\n", encoding="utf-8"
+    )
+    (root / "docs" / "survival.md").write_text(page(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_table(Path(sys.argv[1]), Path(__file__).parents[2])
