@@ -31,8 +31,8 @@ KINDS = {
 
 
 class Ledger:
-    """Each trial is a line in `path` as soon as it has ended (None: kept here only), so that a harness that is stopped
-    itself loses none, and its parts may be run one after another."""
+    """Each trial is a line in `path` as soon as it has ended (None: kept here only): a harness that is stopped itself
+    loses none, and its parts may be run one after another."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
