@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -35,25 +37,30 @@ WRITERS = {
     "parquet": lambda path: write_parquet(path, pl.DataFrame({"x": NUMBERS})),
     "safetensors": lambda path: write_safetensors(path, {"x": NUMBERS}),
 }
+KILLED_IN_A_WRITE = """
+import resource, signal, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_core_survival import WRITERS
+# The kernel kills who writes past the limit: in the middle of a write, every time.
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+WRITERS[sys.argv[2]](Path(sys.argv[3]))
+"""
 
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_writer_killed_in_the_middle_of_a_write_leaves_nothing_that_is_not_swept(kind, tmp_path):
     """Also what a library leaves: safetensors writes to a temporary file of its own, of another name than ours."""
-    folder = tmp_path / "codes"
-    folder.mkdir()
-    if (pid := os.fork()) == 0:
-        # The kernel kills who writes past the limit: in the middle of a write, every time.
-        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        WRITERS[kind](folder / "x")
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGXFSZ
-    assert list(folder.iterdir()), "killed before it wrote"
-    assert not (folder / "x").exists()
+    path = tmp_path / "codes" / "x"
+    arguments = [str(Path(__file__).parent), kind, str(path)]
+    killed = subprocess.run([sys.executable, "-c", KILLED_IN_A_WRITE, *arguments], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGXFSZ, killed.stderr
+    assert list(path.parent.iterdir()), "killed before it wrote"
+    assert not path.exists()
     assert sweep(tmp_path) >= 1
-    assert list(folder.iterdir()) == []
+    assert list(path.parent.iterdir()) == []
 
 
 def test_sweeping_goes_into_folders_and_leaves_what_it_is_told(tmp_path):
