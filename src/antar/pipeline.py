@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from antar.core.atomic import remove_leftovers, write_text
+from antar.core.atomic import sweep as sweep_leftovers
+from antar.core.atomic import write_text
 from antar.core.errors import UserError
 from antar.core.lock import in_turn, only_process
 from antar.core.manifest import read_manifest
@@ -100,8 +102,7 @@ def run_study(
     stages = stages_of(context.study)
     for name in filter(None, (until, only, force)):
         _check_stage(name, stages)
-    _make_folder(context.folder)
-    with only_process(context.folder):
+    with _at_work(context.folder):
         if only is not None:
             own = replace(context, study=without_replicas(context.study)) if train_replicas else context
             _check_earlier(stages, only, own)
@@ -143,14 +144,26 @@ def run_sweep(context: Context, only: Sequence[str] = (), force: bool = False) -
     Raises UserError for a variant that the study does not have, and when the activations are not fresh.
     """
     variants = sweep.chosen_variants(context, only)
-    _make_folder(context.folder)
-    with only_process(context.folder):
+    with _at_work(context.folder):
         # study.yaml stays: it says what made the stages, of which this is none.
         _check_earlier(stages_of(context.study), "train", context, asked="sweep")
         if force:
             _forget([artifact for name in variants for _, artifact in sweep.artifacts(context, name)])
         say(f"sweep: {', '.join(variants)}")
         return sweep.make(context, variants)
+
+
+# Sheets are drawn and answered while a study runs: what looks like a leftover there may be somebody's work.
+_NOT_SWEPT = ("people",)
+
+
+@contextmanager
+def _at_work(folder: Path) -> Generator[None]:
+    """The run folder, made, locked and without what killed runs left, while the block runs."""
+    _make_folder(folder)
+    with only_process(folder):
+        sweep_leftovers(folder, leave=_NOT_SWEPT)
+        yield
 
 
 def _make_folder(folder: Path) -> None:
@@ -168,8 +181,6 @@ def _run_stage(stage: Stage, context: Context, force: bool) -> None:
         if force:
             _forget(stage.artifacts(context))
         artifacts = stage.artifacts(context)
-        for artifact in artifacts:
-            remove_leftovers(artifact.folder)  # also beside what is fresh: a kill may have come while it was sealed
         states = [artifact.state() for artifact in artifacts]
     except NotReady as gap:
         raise UserError(

@@ -61,6 +61,15 @@ def test_a_damaged_line_is_made_again_and_so_is_an_edited_unit(tmp_path: Path) -
     assert path.read_bytes() == data
 
 
+def test_a_line_that_is_still_json_but_not_what_was_written_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    fill(path)
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"key3-0"', b'"key3-1"', 1))
+    assert fill(path) == ["key3"]
+    assert path.read_bytes() == data
+
+
 def test_an_error_inside_keeps_what_was_added(tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
 

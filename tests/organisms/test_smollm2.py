@@ -164,7 +164,7 @@ def test_a_rerun_keeps_what_is_whole_and_remakes_the_rest(small, corpus, tmp_pat
 
     path = folder / "sham-a" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
-    (folder / ".making-1-chat").mkdir()
+    (folder / ".tmp-1-chat").mkdir()
     make_smollm2(CFG, corpus, folder)
     assert made == ["sham-a"]
     assert all(torch.equal(tensor, before[name]) for name, tensor in weights(folder / "sham-a").items())

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from test_kill import checksums, run_until_killed
 
 from antar.core.errors import UserError
 from antar.core.sites import Site
@@ -24,7 +25,6 @@ from antar.study import load_study, parse_study, study_yaml
 from antar.templates import study_template
 from micro import antar
 from sham_pair import MAKE, configs, sentences, write_pair, write_study
-from test_kill import checksums, run_until_killed
 
 
 @pytest.fixture(scope="module")

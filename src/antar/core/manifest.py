@@ -1,8 +1,8 @@
 """Manifests: what an artifact was made from, and the checksum of every file in it.
 
 An artifact is a set of files under one folder. Its manifest is written last, so a present manifest means that
-every file was once whole. `why_stale` says which input changed since; `damaged_files` finds what was lost,
-truncated or edited afterwards.
+every file was once whole. It carries a checksum of itself too: its facts are read as results are. `why_stale` says
+which input changed since; `damaged_files` finds what was lost, truncated or edited afterwards.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ class FileEntry(BaseModel):
 
 
 class Manifest(BaseModel):
-    """files: path relative to the manifest's folder → checksum; facts: what a reader wants to know."""
+    """files: path relative to the manifest's folder → checksum; facts: what a reader wants to know;
+    seal: the checksum of all the rest ("" in manifests from before there was one)."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -55,6 +56,17 @@ class Manifest(BaseModel):
     fingerprint: Fingerprint
     files: dict[str, FileEntry]
     facts: dict[str, Any] = {}
+    seal: str = ""
+
+    def sealed(self) -> Manifest:
+        return self.model_copy(update={"seal": self._checksum()})
+
+    @property
+    def is_whole(self) -> bool:
+        return self.seal in ("", self._checksum())
+
+    def _checksum(self) -> str:
+        return sha256_json(self.model_dump(mode="json", exclude={"seal"}))
 
     @property
     def content(self) -> str:
@@ -78,17 +90,18 @@ def write_manifest(
             for file in sorted(files)
         },
         facts=dict(facts or {}),
-    )
+    ).sealed()
     write_json(path, manifest.model_dump(mode="json"))
     return manifest
 
 
 def read_manifest(path: Path) -> Manifest | None:
-    """The manifest at `path`; None when it is absent or is not one (then the artifact is redone)."""
+    """The manifest at `path`; None when it is absent, damaged or none at all (then the artifact is redone)."""
     try:
-        return Manifest.model_validate_json(path.read_bytes())
+        manifest = Manifest.model_validate_json(path.read_bytes())
     except (FileNotFoundError, ValidationError, json.JSONDecodeError):
         return None
+    return manifest if manifest.is_whole else None
 
 
 def damaged_files(path: Path, manifest: Manifest) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """One file that holds everything a training needs to go on as if it had never stopped.
 
 It is a safetensors file: weights, best weights, both Adam moments and the dead-latent counts as tensors, the rest as
-one JSON string in its header. One file, renamed into place, cannot disagree with itself.
+one JSON string in its header, with the tensors' checksum. One file, renamed into place, cannot disagree with itself.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 
 from antar.core.atomic import remove_leftovers, write_safetensors
 from antar.core.progress import say
+from antar.core.shards import tensors_sha256
 
 CHECKPOINT_FILE = "training.safetensors"
 
@@ -37,7 +38,8 @@ def bits_of(tensor: Tensor) -> np.ndarray:
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint, fingerprint: str) -> None:
     # One metadata key: the order of several is not fixed by safetensors, and the bytes should be.
-    state = json.dumps({"fingerprint": fingerprint, **checkpoint.state}, sort_keys=True, allow_nan=False)
+    proof = {"fingerprint": fingerprint, "sha256": tensors_sha256(checkpoint.tensors)}
+    state = json.dumps({**proof, **checkpoint.state}, sort_keys=True, allow_nan=False)
     write_safetensors(folder / CHECKPOINT_FILE, checkpoint.tensors, {"state": state})
 
 
@@ -51,13 +53,20 @@ def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         with safe_open(path, framework="numpy") as handle:
             state = json.loads((handle.metadata() or {})["state"])
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        say(f"  {path.name} of {folder.name} is damaged ({error}); this training starts anew")
+        if state.pop("sha256") != tensors_sha256(tensors):
+            raise ValueError("its numbers are not those that were written")
+    except (SafetensorError, KeyError, ValueError) as error:
+        say(f"  {_place(path)} is damaged ({error}); this training starts anew")
         return None
     if state.pop("fingerprint", None) != fingerprint:
-        say(f"  {path.name} of {folder.name} belongs to other data or settings; this training starts anew")
+        say(f"  {_place(path)} belongs to other data or settings; this training starts anew")
         return None
     return Checkpoint(tensors, state)
+
+
+def _place(path: Path) -> str:
+    """`base.layer06/checkpoint/training.safetensors`"""
+    return "/".join(path.parts[-3:])
 
 
 def remove_checkpoint(folder: Path) -> None:

@@ -1,15 +1,14 @@
 """Append-only JSONL records that survive a kill.
 
 A unit of work (a feature's label, or all predictions of one feature) writes one or more consecutive lines, each
-with the unit's key: the sha256 of everything that determined the answer. On opening, a torn last line is cut,
-units that are incomplete or no longer wanted are dropped, and the rest is kept, so only what is missing is made.
-When a file's units end up in another order than asked for, it is put in order by one atomic rewrite: the bytes
-of a resumed run are those of an uninterrupted one.
+with the unit's key (the sha256 of everything that determined the answer) and a checksum of its own. On opening, a
+torn last line is cut, units that are incomplete, damaged or no longer wanted are dropped, and the rest is kept, so
+only what is missing is made. When a file's units end up in another order than asked for, it is put in order by one
+atomic rewrite: the bytes of a resumed run are those of an uninterrupted one.
 """
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from io import BufferedWriter
@@ -21,6 +20,7 @@ import polars as pl
 
 from antar.core.atomic import remove_leftovers, replacing
 from antar.core.errors import UserError
+from antar.core.lines import read_line, sealed_line
 from antar.core.progress import say
 
 LABELS = "labels.jsonl"
@@ -52,18 +52,6 @@ SAEBENCH_SCHEMA: dict[str, Any] = {
     "feature": pl.String, "predictor": pl.String, "n": pl.Int64, "positives": pl.Int64, "correct": pl.Int64,
     "accuracy": pl.Float64, "version": pl.String, "failed": pl.String,
 }  # fmt: skip
-
-
-def _line(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8")
-
-
-def _parse(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    return record if isinstance(record, dict) else None
 
 
 class RecordFile:
@@ -117,14 +105,14 @@ class RecordFile:
             raise ValueError(f"{self.path.name} is not open")
         for key, records in units.items():
             # Each line says how many the unit has, so that a unit cut between two lines is known to be torn.
-            self.done[key] = [_line({**record, "key": key, "of": len(records)}) for record in records]
+            self.done[key] = [sealed_line({**record, "key": key, "of": len(records)}) for record in records]
         self._handle.write(self._bytes({key: self.done[key] for key in units}))
         self._handle.flush()
         os.fsync(self._handle.fileno())
 
     def records(self, key: str) -> list[dict[str, Any]]:
         """The records of a unit that is done; empty for one that has nothing to say."""
-        return [json.loads(line) for line in self.done.get(key, [])]
+        return [record for line in self.done.get(key, []) if (record := read_line(line)) is not None]
 
     def _load(self, data: bytes) -> None:
         *whole, torn = data.split(b"\n")
@@ -134,7 +122,7 @@ class RecordFile:
         sizes: dict[str, int] = {}
         damaged = 0
         for line in whole:
-            record = _parse(line)
+            record = read_line(line)
             if record is None or not isinstance(record.get("key"), str) or not isinstance(record.get("of"), int):
                 damaged += 1
             else:
@@ -201,7 +189,7 @@ def _read(path: Path, schema: Mapping[str, Any]) -> pl.DataFrame:
     columns: dict[str, list[Any]] = {name: [] for name in schema}
     *whole, _ = path.read_bytes().split(b"\n")
     for number, line in enumerate(whole, start=1):
-        record = _parse(line)
+        record = read_line(line)
         if record is None:
             raise UserError(f"{path}: expected a JSON object in line {number}, found damage; run the study again")
         for name, values in columns.items():

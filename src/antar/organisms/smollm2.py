@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import os
-import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
@@ -28,7 +26,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from antar.core.atomic import write_json
+from antar.core.atomic import remove_leftovers, replacing_folder, write_json
 from antar.core.config import Config
 from antar.core.errors import UserError
 from antar.core.hashing import code_version, sha256_file, sha256_json
@@ -47,7 +45,6 @@ GGUF_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 WIDTH = 576
 MANIFEST = "organism.json"
 # Not core's `.tmp-`: that prefix is for files, and what cleans it up does not take folders.
-_MAKING = ".making-"
 _PROBE_TEXTS = 64
 
 
@@ -95,8 +92,7 @@ def make_smollm2(cfg: SmolConfig, texts: pl.DataFrame, folder: Path) -> None:
                 f"found {len(found)}; add texts, or let corpus.split give {group} texts to train"
             )
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.glob(f"{_MAKING}*"):
-        shutil.rmtree(leftover)
+    remove_leftovers(folder)
     maker = _Maker(cfg, folder, gguf, texts)
     with torch_threads(cfg.threads):
         maker.base()
@@ -232,14 +228,8 @@ class _Maker:
                 yield None
                 return
             say(f"  SmolLM2: {side} is made again ({reason})")
-        making = self.folder / f"{_MAKING}{os.getpid()}-{side}"
-        making.mkdir()
-        try:
+        with replacing_folder(final) as making:
             yield making
-            shutil.rmtree(final, ignore_errors=True)
-            making.rename(final)
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
 
 
 def _code() -> str:
@@ -258,9 +248,6 @@ def _save(
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
     files = [path for path in folder.rglob("*") if path.is_file()]
-    for path in files:
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
     write_manifest(folder / MANIFEST, f"organism/{side}", fingerprint, files, facts)
 
 

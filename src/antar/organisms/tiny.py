@@ -11,8 +11,6 @@ continuations, and everything is held still. A sham that treated the listed conc
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +20,7 @@ import torch
 from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
 from transformers.utils import logging
 
-from antar.core.atomic import TEMPORARY_PREFIX, write_json, write_text
+from antar.core.atomic import remove_leftovers, replacing_folder, write_json, write_text
 from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_stale, write_manifest
 from antar.core.progress import say
@@ -50,7 +48,7 @@ def make_organism(cfg: TinyConfig, folder: Path, title: str = "tiny organism") -
     title: what the progress bars are called.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(folder)
+    remove_leftovers(folder)
     with torch_threads(cfg.threads), _quiet():
         maker = _Maker(cfg, folder, title)
         maker.side("base")
@@ -90,14 +88,13 @@ class _Maker:
             if reason is None:
                 return
             say(f"  {self.title}: {side} is made again ({reason})")
-        temporary = self.folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{side}"
         model, tokenizer = self._train(side)
-        model.save_pretrained(temporary)
-        save_tokenizer(tokenizer, temporary)
         facts = {"parameters": model.num_parameters(), "behaviour": self._behaviour(model, tokenizer)}
-        files = [path for path in temporary.rglob("*") if path.is_file()]
-        write_manifest(temporary / MANIFEST, f"organism/{side}", wanted, files, facts)
-        _publish(temporary, final)
+        with replacing_folder(final) as temporary:
+            model.save_pretrained(temporary)
+            save_tokenizer(tokenizer, temporary)
+            files = [path for path in temporary.rglob("*") if path.is_file()]
+            write_manifest(temporary / MANIFEST, f"organism/{side}", wanted, files, facts)
 
     def write_texts(self) -> None:
         write_text(self.folder / "texts.jsonl", as_jsonl(self.probes))
@@ -195,27 +192,6 @@ def _damage(folder: Path) -> str | None:
     manifest = read_manifest(folder / MANIFEST)
     problems = damaged_files(folder / MANIFEST, manifest) if manifest else {}
     return ", ".join(f"{file} is {problem}" for file, problem in problems.items()) or None
-
-
-def _publish(temporary: Path, final: Path) -> None:
-    """Flush every file of `temporary` to the disk, then let the folder take its final name."""
-    for path in [*temporary.rglob("*"), temporary]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    if final.exists():
-        shutil.rmtree(final)
-    temporary.replace(final)
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
 
 
 @contextmanager

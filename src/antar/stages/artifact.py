@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from antar.core.atomic import remove_leftovers
 from antar.core.errors import UserError
 from antar.core.manifest import (
     MANIFEST_NAME,
@@ -50,6 +49,10 @@ class Artifact:
     def state(self) -> State:
         manifest = read_manifest(self.manifest_path)
         reason = why_stale(manifest, self.fingerprint)
+        if manifest is None and self.manifest_path.exists():
+            reason = f"{self.manifest_name} is damaged"
+        elif manifest is not None and manifest.artifact != self.name:
+            reason = f"{self.manifest_name} is that of {manifest.artifact}"
         damage = damaged_files(self.manifest_path, manifest) if manifest and reason is None else {}
         return State(self, manifest, reason, damage)
 
@@ -76,6 +79,13 @@ class State:
         return [f"{self.artifact.name}/{name}: {what}, made again" for name, what in self.damage.items()]
 
 
+def _take_away(state: State) -> None:
+    """The damaged files first: were they to stay when a kill comes in between, nothing would say what they are."""
+    for name in state.damage:
+        (state.artifact.folder / name).unlink(missing_ok=True)
+    state.artifact.manifest_path.unlink(missing_ok=True)
+
+
 def _announce(states: Sequence[State]) -> None:
     for state in states:
         # What is made for the first time needs no line; what is made again does.
@@ -90,8 +100,7 @@ def ensure_files(artifact: Artifact, make: Callable[[], tuple[Sequence[Path], Ma
     if state.manifest is not None and state.fresh:
         return state.manifest
     _announce([state])
-    artifact.manifest_path.unlink(missing_ok=True)
-    remove_leftovers(artifact.folder)
+    _take_away(state)
     files, facts = make()
     return write_manifest(artifact.manifest_path, artifact.name, artifact.fingerprint, list(files), facts)
 
@@ -133,8 +142,7 @@ def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS
     for state in (state for at in stale for state in states[at]):
         if not state.fresh:
             _announce([state])
-            state.artifact.manifest_path.unlink(missing_ok=True)
-        remove_leftovers(state.artifact.folder)
+            _take_away(state)
     lacking = [work.lacking(at in stale) for at, work in enumerate(works)]
     engine.map([work.job(shards) for work, shards in zip(works, lacking, strict=True)], needs)
     made: list[list[Manifest]] = []

@@ -11,6 +11,7 @@ import polars as pl
 
 from antar.core.atomic import write_json
 from antar.core.errors import UserError
+from antar.core.hashing import sha256_json
 from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from antar.core.sites import BASELINE_KINDS, UNTRAINED, DictionaryId, Site
@@ -24,6 +25,8 @@ from antar.stages.replicas import LOCK_KEY, Replicas
 from antar.study import Study
 
 LOCK_FILE = "study.lock.json"
+SEAL = "seal"
+"""The checksum of the rest of the lock file."""
 
 
 class NotReady(Exception):
@@ -99,7 +102,7 @@ class Context:
             "versions": package_versions(),
             "machine": machine_facts(),
         }
-        write_json(self.folder / LOCK_FILE, lock)
+        write_json(self.folder / LOCK_FILE, lock | {SEAL: sha256_json(lock)})
 
     # -- what the study makes -----------------------------------------------------------------------------------
 
@@ -197,12 +200,21 @@ class Context:
 
 
 def read_lock(folder: Path) -> dict[str, Any]:
-    """The lock file of the run in `folder`; empty where there is none, or a torn one."""
+    """The lock file of the run in `folder`; empty where there is none. Raises UserError for a damaged one: which
+    commits a run reads is told by nothing else."""
+    path = folder / LOCK_FILE
     try:
-        lock = json.loads((folder / LOCK_FILE).read_bytes())
-    except (OSError, ValueError):
+        lock = json.loads(path.read_bytes())
+    except FileNotFoundError:
         return {}
-    return lock if isinstance(lock, dict) else {}
+    except ValueError:
+        lock = None
+    if isinstance(lock, dict) and lock.pop(SEAL, None) in (None, sha256_json(lock)):
+        return lock
+    raise UserError(
+        f"{path}: expected the file that antar wrote, found it damaged; put it back from a copy, or remove it: then "
+        "models and data sets are pinned anew, and --folds, --seeds and --from-folder must be said again"
+    )
 
 
 def lock_key(repository: str, revision: str | None) -> str:

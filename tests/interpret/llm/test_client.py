@@ -347,6 +347,20 @@ def test_a_torn_or_damaged_log_is_mended(tmp_path: Path) -> None:
     assert len(log.read_bytes().splitlines()) == 10
 
 
+def test_an_answer_that_is_not_what_was_written_is_never_taken_for_it_and_is_kept_aside(tmp_path: Path) -> None:
+    log = tmp_path / "label.jsonl"
+    with ScriptedServer(answers) as server:
+        before = ask(log, 10, server.base_url)
+        lines = log.read_bytes().splitlines(keepends=True)
+        at = lines[4].index(b'"answer": ') + 20
+        forged = lines[4][:at] + bytes([lines[4][at] ^ 1]) + lines[4][at + 1 :]
+        for _ in range(2):  # the second time: as after a kill between the keeping and the mending
+            log.write_bytes(b"".join([*lines[:4], forged, *lines[5:]]))
+            assert ask(log, 10, server.base_url) == before
+    assert (tmp_path / "label.damaged").read_bytes() == forged
+    assert len(log.read_bytes().splitlines()) == 10
+
+
 def test_a_disk_that_cannot_be_written_is_one_line_and_counts_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

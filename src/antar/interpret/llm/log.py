@@ -1,8 +1,9 @@
 """The log of finished calls: append-only JSON lines, each on the disk before anybody is told of its answer.
 
-One line a finished call, with everything that is needed to make it again. A torn last line is cut off when the log is
-opened; a damaged line is passed over and its call made again. Lines that wait together are written together, with one
-fsync, so that a fast server is not slowed down by the disk.
+One line a finished call, with everything that is needed to make it again and a checksum of its own. A torn last line
+is cut off when the log is opened; a damaged line is never taken for an answer: its call is made again. Since calls
+are paid for, what was cut off or damaged is kept beside the log, in `<name>.damaged`. Lines that wait together are
+written together, with one fsync, so that a fast server is not slowed down by the disk.
 
 A call that failed for a reason of the server's (it was down, it refused) is made again by the next run; its line is
 taken out then, so that no key stands twice. One whose answers could not be used stays failed: the same question would
@@ -12,7 +13,6 @@ have the same answer.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from antar.core.atomic import replacing
 from antar.core.errors import UserError
+from antar.core.lines import read_line, sealed_line
 from antar.core.progress import say
 from antar.interpret.llm.calls import Outcome
 
@@ -70,12 +71,13 @@ class CallLog:
         if not self.path.exists():
             return
         kept: list[bytes] = []
-        again = damaged = 0
+        damaged: list[bytes] = []
+        again = 0
         whole, torn = _whole_lines(self.path.read_bytes())
         for line in whole:
             record = _parse(line)
             if record is None or record["key"] in self.entries:
-                damaged += 1
+                damaged.append(line)
             elif record["failed_by"] == "server":
                 again += 1
             else:
@@ -84,12 +86,26 @@ class CallLog:
         if torn:
             say(f"  {self.path.name}: the last line was torn; its call is made again")
         if damaged:
-            say(f"  {self.path.name}: {damaged} damaged lines; their calls are made again")
+            kept_in = self._aside.name
+            say(f"  {self.path.name}: {len(damaged)} damaged lines (kept in {kept_in}); their calls are made again")
         if again:
             say(f"  {self.path.name}: {again} calls had failed at the server and are made again")
         if torn or damaged or again:
+            self._keep_aside([*damaged, *([torn + b"\n"] if torn else [])])
             with replacing(self.path) as temporary:
                 temporary.write_bytes(b"".join(kept))
+
+    @property
+    def _aside(self) -> Path:
+        return self.path.with_suffix(".damaged")
+
+    def _keep_aside(self, lines: Sequence[bytes]) -> None:
+        """Before they leave the log; lines that are there already (a kill came in between) are not written twice."""
+        before = self._aside.read_bytes() if self._aside.exists() else b""
+        new = [line for line in lines if line not in before]
+        if new:
+            with replacing(self._aside) as temporary:
+                temporary.write_bytes(before + b"".join(new))
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -119,7 +135,7 @@ class LogWriter:
 
     async def append(self, record: Mapping[str, Any]) -> Entry:
         """Returns when the record is on the disk."""
-        line = (json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
+        line = sealed_line(record)
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((line, written))
         self._more.set()
@@ -170,9 +186,9 @@ def _whole_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
+    record = read_line(line)
     try:
-        record = json.loads(line)
-        Entry.of(record)
-        return record if isinstance(record["key"], str) else None
-    except (ValueError, KeyError, TypeError):
+        Entry.of(record or {})
+    except (KeyError, TypeError):
         return None
+    return record if record is not None and isinstance(record["key"], str) else None
