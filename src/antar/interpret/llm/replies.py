@@ -9,6 +9,8 @@ from typing import Any
 
 YES, NO = frozenset({"yes", "true", "हाँ", "हां"}), frozenset({"no", "false", "नहीं"})
 _THOUGHT = re.compile(r"^\s*<think>.*?</think>", re.DOTALL)
+TRIES = 100
+"""So many braces may open an object; a model that repeats braces for ever would keep us busy for as long."""
 
 
 def first_object(text: str) -> dict[str, Any] | None:
@@ -16,7 +18,9 @@ def first_object(text: str) -> dict[str, Any] | None:
     text = _THOUGHT.sub("", text)
     decoder = json.JSONDecoder()
     at = text.find("{")
-    while at >= 0:
+    for _ in range(TRIES):
+        if at < 0:
+            break
         try:
             found, _ = decoder.raw_decode(text, at)
         except (ValueError, RecursionError):
@@ -24,6 +28,15 @@ def first_object(text: str) -> dict[str, Any] | None:
             continue
         return found if isinstance(found, dict) else None
     return None
+
+
+def is_text(answer: dict[str, Any]) -> bool:
+    """False with half of a surrogate pair in it (`\\ud83e`, an emoji that was cut): UTF-8 cannot hold that."""
+    try:
+        json.dumps(answer, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def word_of(token: str) -> bool | None:
