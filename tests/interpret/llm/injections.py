@@ -252,12 +252,16 @@ def _nothing(schema: Json) -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """logprobs: the first token's alternatives with their probabilities, the one that was taken first."""
+    """logprobs: the first token's alternatives with their probabilities, the one that was taken first.
+
+    broken: the server says 500 instead
+    """
 
     content: str
     finish_reason: str = "stop"
     logprobs: list[tuple[str, float]] | None = None
     delay_s: float = 0.0
+    broken: bool = False
 
 
 @dataclass(frozen=True)

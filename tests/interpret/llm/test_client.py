@@ -223,6 +223,42 @@ def test_a_dead_endpoint_is_left_out_and_taken_back(tmp_path: Path) -> None:
     assert other.base_url in last
 
 
+@pytest.mark.parametrize("kind", ["500", "dropped"])
+def test_an_endpoint_that_only_lists_its_models_takes_no_call_with_it(tmp_path: Path, kind: str) -> None:
+    """Its engine has died and its health check has not; the other endpoint answers everything."""
+    log, n = tmp_path / "label.jsonl", 300
+    slow = lambda r: Answer(answer_text(r), delay_s=0.05)  # noqa: E731
+    with ScriptedServer(slow) as server, ScriptedServer(slow) as other:
+        client = Client(asking(server.base_url, other.base_url, concurrency=8, attempts=3, patience_s=30.0))
+        client.abilities = {url: Abilities("json_schema", 20) for url in (server.base_url, other.base_url)}
+        other.faults = Faults(1.0, (kind,), 1)
+        outcomes = client.ask([call(i) for i in range(n)], CallLog(log), "calls")
+    assert all(outcome.answer for outcome in outcomes)
+    assert {record["reply"]["endpoint"] for record in read_calls(log)} == {server.base_url}
+
+
+@pytest.mark.parametrize("failing", [1, 30])
+def test_calls_that_break_any_server_are_recorded_also_when_they_alone_are_left(tmp_path: Path, failing: int) -> None:
+    log, n = tmp_path / "label.jsonl", 60
+
+    def script(request: dict[str, Any]) -> Answer:
+        return Answer(answer_text(request), broken=0 <= number_of(request) < failing)
+
+    with ScriptedServer(script) as server:
+        for _ in range(2):  # the second time only they are asked
+            outcomes = ask(log, n, server.base_url, attempts=2, patience_s=30.0)
+            assert [outcome.answer is None for outcome in outcomes] == [i < failing for i in range(n)]
+    assert len(keys_of(log)) == n
+    assert set(keys_of(log).values()) == {1}
+
+
+def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antar.interpret.llm.round.START_S", 0.2)
+    with ScriptedServer(answers, capacity=0) as server:
+        threading.Timer(1.5, lambda: setattr(server, "capacity", None)).start()
+        assert ask(tmp_path / "label.jsonl", 1, server.base_url, patience_s=30.0)[0].answer
+
+
 def test_no_endpoint_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
     log = tmp_path / "label.jsonl"
     with pytest.raises(UserError, match=r"expected an endpoint that answers, found none .*nobody listens"):

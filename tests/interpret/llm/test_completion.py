@@ -9,7 +9,7 @@ import pytest
 
 from antar.interpret.llm.completion import read_completion
 from antar.interpret.llm.faults import Broken
-from antar.interpret.llm.replies import TRIES, first_object, is_text
+from antar.interpret.llm.replies import TRIES, first_object, is_text, on_one_line
 
 
 def reply(**changed: Any) -> dict[str, Any]:
@@ -83,3 +83,8 @@ def test_braces_without_end_do_not_keep_us_busy() -> None:
 
 def test_an_object_after_prose_with_braces_is_found() -> None:
     assert first_object("as {a} and {b} say: " + '{"x": {"y": 1}} {"z": 2}') == {"x": {"y": 1}}
+
+
+def test_a_line_moves_no_cursor_and_turns_no_letters() -> None:
+    assert on_one_line("a\x00 b\x1b[31m\n c\u202edcba ") == "a b [31m c dcba"
+    assert on_one_line("क्\u200dष 🪔 र्\u200c") == "क्\u200dष 🪔 र्\u200c"

@@ -21,7 +21,7 @@ from antar.core.hashing import sha256_json
 from antar.interpret.llm.asking import Target, schema_of
 from antar.interpret.llm.calls import Call
 from antar.interpret.llm.completion import Completion, read_completion
-from antar.interpret.llm.faults import BadAnswer, NoEntry, Refused, fault_of, one_line
+from antar.interpret.llm.faults import BadAnswer, Fault, NoEntry, Refused, fault_of, one_line
 from antar.interpret.llm.limit import Limit
 from antar.interpret.llm.replies import first_object, is_text, yes_or_no, yes_share
 
@@ -106,6 +106,14 @@ class Endpoint:
             await self._client.models.list(timeout=min(10.0, self._timeout_s))
         except Exception as error:  # whatever it is, the endpoint is not up
             return isinstance(fault_of(error), NoEntry | Refused)
+        return True
+
+    async def answers(self) -> bool:
+        """Whether it answers a tiny question now."""
+        try:
+            await self._chat("Answer with one word.", "Say yes.", 1, {})
+        except Fault:
+            return False
         return True
 
     async def probe(self, one_token: bool) -> None:
