@@ -87,7 +87,8 @@ class Limit:
             self._broken_in_a_row = 0
             if not down:
                 self._before = self._before if self.in_vain else self.now
-                self.in_vain, self.now = self.in_vain + 1, 1.0
+                # One more than those that still wait for an answer from before.
+                self.in_vain, self.now = self.in_vain + 1, float(min(self.most, self.in_flight + 1))
             self._changed.notify_all()
 
     def _pause(self) -> float:
