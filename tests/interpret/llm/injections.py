@@ -254,14 +254,14 @@ def _nothing(schema: Json) -> Any:
 class Answer:
     """logprobs: the first token's alternatives with their probabilities, the one that was taken first.
 
-    broken: the server says 500 instead
+    status: what the server says; above 200 it says only that
     """
 
     content: str
     finish_reason: str = "stop"
     logprobs: list[tuple[str, float]] | None = None
     delay_s: float = 0.0
-    broken: bool = False
+    status: int = 200
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ def test_calls_that_break_any_server_are_recorded_also_when_they_alone_are_left(
     log, n = tmp_path / "label.jsonl", 60
 
     def script(request: dict[str, Any]) -> Answer:
-        return Answer(answer_text(request), broken=0 <= number_of(request) < failing)
+        return Answer(answer_text(request), status=500 if 0 <= number_of(request) < failing else 200)
 
     with ScriptedServer(script) as server:
         for _ in range(2):  # the second time only they are asked
@@ -289,12 +289,12 @@ def test_a_server_that_fails_everything_stops_the_run_and_its_failures_are_tried
     with ScriptedServer(answers, faults=Faults(1.0, ("500",), 1)) as server:
         with pytest.raises(UserError, match=r"found none .*500: something broke"):
             ask(log, 100, server.base_url, patience_s=0.5)
-        client = Client(asking(server.base_url, attempts=1, patience_s=60.0))
-        client.abilities[server.base_url] = Abilities("json_schema", 20)
-        with pytest.raises(UserError, match="the first 20 calls all failed"):
-            client.ask([call(i) for i in range(100)], CallLog(log), "calls")
-        assert {record["failed_by"] for record in read_calls(log)} == {"server"}
         server.faults = None
+        server.answer = lambda _: Answer("", status=400)
+        with pytest.raises(UserError, match=r"the first 20 calls all failed .*400: this question breaks it"):
+            ask(log, 100, server.base_url)
+        assert {record["failed_by"] for record in read_calls(log)} == {"server"}
+        server.answer = answers
         assert all(outcome.answer for outcome in ask(log, 100, server.base_url))
     assert set(keys_of(log).values()) == {1}
 

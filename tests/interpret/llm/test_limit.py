@@ -77,19 +77,3 @@ def test_no_more_than_the_limit_are_given_and_none_while_it_is_down() -> None:
         return seen
 
     assert asyncio.run(scene()) == [2, 2, 3]
-
-
-def test_an_endpoint_that_is_back_is_on_trial_until_it_answers() -> None:
-    async def story() -> None:
-        limit = Limit(32, 10.0)
-        for _ in range(2):
-            await limit.set_down(True)
-            await limit.set_down(False)
-            assert limit.now == 1
-            assert limit.broken(False)  # one is enough now
-        assert limit.in_vain == 2
-        limit.answered(0.1)
-        assert (limit.in_vain, limit.now) == (0, 32)
-        assert not limit.broken(False)
-
-    asyncio.run(story())

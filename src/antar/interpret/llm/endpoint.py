@@ -21,7 +21,7 @@ from antar.core.hashing import sha256_json
 from antar.interpret.llm.asking import Target, schema_of
 from antar.interpret.llm.calls import Call
 from antar.interpret.llm.completion import Completion, read_completion
-from antar.interpret.llm.faults import BadAnswer, Fault, NoEntry, Refused, fault_of, one_line
+from antar.interpret.llm.faults import BadAnswer, Busy, Fault, NoEntry, Refused, fault_of, one_line
 from antar.interpret.llm.limit import Limit
 from antar.interpret.llm.replies import first_object, is_text, yes_or_no, yes_share
 
@@ -102,18 +102,12 @@ class Endpoint:
         await self._client.close()
 
     async def is_up(self) -> bool:
-        try:
-            await self._client.models.list(timeout=min(10.0, self._timeout_s))
-        except Exception as error:  # whatever it is, the endpoint is not up
-            return isinstance(fault_of(error), NoEntry | Refused)
-        return True
-
-    async def answers(self) -> bool:
-        """Whether it answers a tiny question now."""
+        """Whether it answers a tiny question. That it lists its models says little: a server whose engine has died
+        still does, and would use up the attempts of calls that another endpoint can answer."""
         try:
             await self._chat("Answer with one word.", "Say yes.", 1, {})
-        except Fault:
-            return False
+        except Fault as fault:
+            return isinstance(fault, Busy | NoEntry | Refused)
         return True
 
     async def probe(self, one_token: bool) -> None:

@@ -3,8 +3,6 @@
 The number starts at what the study file allows, is halved when the server says 429, falls by a quarter when calls
 time out or come near it, and grows by one for every round that goes well (additive increase, multiplicative decrease,
 as in TCP: Jacobson, SIGCOMM 1988). An endpoint that is down is given none until a health check finds it up again.
-Then it is on trial, with one call at a time, until it has answered one: a server whose engine has died may still list
-its models, and would otherwise use up the attempts of calls that another endpoint can answer.
 """
 
 from __future__ import annotations
@@ -31,9 +29,6 @@ class Limit:
         self._near = NEAR_TIMEOUT * timeout_s
         self._latencies: deque[float] = deque(maxlen=WINDOW)
         self._broken_in_a_row = 0
-        self._before = float(most)
-        self.in_vain = 0
-        """How often it has come back since it last answered; above 0 it is on trial."""
         self._paused_until = 0.0
         self._last_cut = 0.0
         self._changed = asyncio.Condition()
@@ -58,8 +53,6 @@ class Limit:
 
     def answered(self, seconds: float) -> None:
         self._broken_in_a_row = 0
-        if self.in_vain:
-            self.in_vain, self.now = 0, self._before
         self._latencies.append(seconds)
         slow = sorted(self._latencies)[int(0.9 * (len(self._latencies) - 1))] > self._near
         if slow and len(self._latencies) == WINDOW:
@@ -79,16 +72,12 @@ class Limit:
         if timed_out:
             self._cut(0.75)
         self._broken_in_a_row += 1
-        return self.in_vain > 0 or self._broken_in_a_row >= DOWN_AFTER
+        return self._broken_in_a_row >= DOWN_AFTER
 
     async def set_down(self, down: bool) -> None:
         async with self._changed:
             self.down = down
             self._broken_in_a_row = 0
-            if not down:
-                self._before = self._before if self.in_vain else self.now
-                # One more than those that still wait for an answer from before.
-                self.in_vain, self.now = self.in_vain + 1, float(min(self.most, self.in_flight + 1))
             self._changed.notify_all()
 
     def _pause(self) -> float:

@@ -242,7 +242,10 @@ class Round:
         if others or job.broken >= 4 * self.asking.attempts:
             return True
         # It may be the last one that is left, and nothing else is being asked.
-        return not endpoint.limit.down and await endpoint.answers()
+        if not await endpoint.is_up():
+            return False
+        self.last_answer = time.monotonic()
+        return True
 
     async def _out(self, endpoint: Endpoint) -> None:
         """Leave an endpoint out, and look for it until it is back."""
@@ -251,8 +254,7 @@ class Round:
             self._spawn(self._await_return(endpoint))
 
     async def _await_return(self, endpoint: Endpoint) -> None:
-        # Longer each time that it came back and did not answer.
-        wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** min(endpoint.limit.in_vain, 10))
+        wait = FIRST_WAIT_S
         while True:
             await asyncio.sleep(wait)
             if await endpoint.is_up():
