@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -263,8 +264,14 @@ def test_no_endpoint_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
     log = tmp_path / "label.jsonl"
     with pytest.raises(UserError, match=r"expected an endpoint that answers, found none .*nobody listens"):
         ask(log, 5, "http://127.0.0.1:9/v1", patience_s=0.3)
-    with ScriptedServer(lambda r: Answer(answer_text(r), delay_s=0.02)) as server:
-        threading.Timer(0.6, server.die).start()
+    answered = itertools.count(1)
+
+    def script(request: dict[str, Any]) -> Answer:
+        if next(answered) == 60:  # not after a time: a busy machine may have answered nothing by then
+            threading.Thread(target=server.die).start()
+        return Answer(answer_text(request), delay_s=0.02)
+
+    with ScriptedServer(script) as server:
         with pytest.raises(UserError, match=r"finished calls are kept"):
             ask(log, 2000, server.base_url, concurrency=8, patience_s=0.8)
         kept = len(keys_of(log))
