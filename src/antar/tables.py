@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from antar.interpret.llm.usage import spoken_rate
 from antar.run import Run, load_run
 
 if TYPE_CHECKING:
@@ -148,12 +149,12 @@ def show_labels(folder: Path, most: int) -> None:
 
 def _usage(usage: Mapping[str, Any]) -> str:
     """`40 calls of SmolLM2, 2 failed (…), 31,200 tokens read and 4,100 written, 1.2 calls/s`"""
-    reasons = "; ".join(f"{count} {reason}" for reason, count in usage["reasons"].items())
+    reasons = "; ".join(f"{count} × {reason}" for reason, count in usage["reasons"].items())
     told = f"{usage['calls']:,} calls of {usage['model']}, {usage['failed']:,} failed"
     told += f" ({reasons})" if reasons else ""
     told += f", {usage['prompt_tokens']:,} tokens read and {usage['completion_tokens']:,} written"
     if usage["per_second"]:
-        told += f", {usage['per_second']:.2g} calls/s"
+        told += f", {spoken_rate(usage['per_second'])} calls/s"
     return told + (f", {usage['cost']:.2f} {usage['currency']}" if "cost" in usage else "")
 
 

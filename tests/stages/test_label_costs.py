@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,15 @@ def served(tmp_path: Path) -> Path:
     path = tmp_path / "rq1.yaml"
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def record(model: str, finished: float) -> dict[str, Any]:
+    """A line of a log: a call of one second."""
+    return {
+        "key": str(finished), "model": model, "answer": {}, "score": None, "failed": None, "failed_by": None,
+        "attempts": ["answered"], "usage": {"prompt_tokens": 1000, "completion_tokens": 100}, "seconds": 1.0,
+        "started": finished - 1.0, "finished": float(finished),
+    }  # fmt: skip
 
 
 def test_without_an_endpoint_nothing_is_asked(tmp_path: Path) -> None:
@@ -41,11 +51,7 @@ def test_each_role_is_counted_at_the_published_size(served: Path, tmp_path: Path
 def test_tokens_speed_and_money_come_from_calls_that_were_made(served: Path, tmp_path: Path) -> None:
     folder = tmp_path / "runs/rq1/interpret/calls"
     folder.mkdir(parents=True)
-    records = [
-        {"key": str(i), "answer": {}, "score": None, "failed": None, "failed_by": None, "attempts": ["answered"],
-         "usage": {"prompt_tokens": 1000, "completion_tokens": 100}, "seconds": 1.0, "finished": float(i)}
-        for i in range(11)
-    ]  # fmt: skip
+    records = [record("Qwen/Qwen1.5-32B-Chat", i) for i in range(11)]
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "label.jsonl").write_text(lines + '{"torn', encoding="utf-8")
     what, amount, basis = label_costs(open_study(served, tmp_path / "runs"))[0]
@@ -53,3 +59,21 @@ def test_tokens_speed_and_money_come_from_calls_that_were_made(served: Path, tmp
     # 3,600 calls at one a second, 1,000 tokens read and 100 written each, 1 and 2 USD a million.
     assert amount == "at most 3,600 calls, 4.0 M tokens, 1.0 h at 1 calls/s, 4.32 USD"
     assert "measured on 11 calls" in basis
+
+
+def test_calls_of_another_model_measure_nothing(served: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/rq1/interpret/calls"
+    folder.mkdir(parents=True)
+    (folder / "label.jsonl").write_text("".join(json.dumps(record("a/other", i)) + "\n" for i in range(5)), "utf-8")
+    _, _, basis = label_costs(open_study(served, tmp_path / "runs"))[0]
+    assert "not measured yet" in basis
+
+
+def test_what_lies_between_two_runs_is_no_time(served: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/rq1/interpret/calls"
+    folder.mkdir(parents=True)
+    records = [record("Qwen/Qwen1.5-32B-Chat", i) for i in (0, 0.5, 1, 40, 40.5, 41)]
+    (folder / "label.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records), "utf-8")
+    _, amount, _ = label_costs(open_study(served, tmp_path / "runs"))[0]
+    # Six calls in twice two seconds.
+    assert "40 min at 1.5 calls/s" in amount

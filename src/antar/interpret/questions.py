@@ -16,6 +16,7 @@ from antar.interpret.answers import Answer, LabelAnswer, ValidateAnswer, json_sc
 from antar.interpret.answers import SaebenchAnswer as SaebenchReply
 from antar.interpret.llm.calls import Call, Outcome, Role
 from antar.interpret.llm.config import ModelWorker
+from antar.interpret.llm.replies import on_one_line
 from antar.interpret.prompting import load_prompt
 from antar.interpret.quoting import data_block, named, random_ids, shortened
 from antar.interpret.types import (
@@ -74,7 +75,7 @@ class Questions:
         return Label(
             feature=evidence.feature,
             coherent=coherent,
-            label=answer.label.strip() if coherent else None,
+            label=on_one_line(answer.label) if coherent else None,
             keywords=(),
             needed=1,
             category=answer.category,
@@ -105,8 +106,8 @@ class Questions:
                 new = answer.label.strip()
                 if not new or normalise(new) == normalise(standing):
                     return "REVISE without a new label"
-                if problem := _unusable(new, everything):
-                    return problem
+                if _unusable(new, everything):
+                    return "REVISE to what is no label, or names texts by their ids"
             return _strange(answer.evidence, everything)
 
         blocks = {
@@ -131,8 +132,8 @@ class Questions:
         return Verdict(
             feature=label.feature,
             verdict=answer.verdict,
-            reason=answer.reason.strip(),
-            label=answer.label.strip() if revised else standing,
+            reason=on_one_line(answer.reason),
+            label=on_one_line(answer.label) if revised else standing,
             keywords=() if revised else label.keywords,
             needed=1 if revised else label.needed,
             evidence=tuple(dict.fromkeys(real[one] for one in answer.evidence)),

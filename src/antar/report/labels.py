@@ -13,6 +13,7 @@ from typing import Any
 import polars as pl
 
 from antar.criteria.predictive import KEYWORDS, balanced_accuracies
+from antar.interpret.llm.usage import spoken_rate
 from antar.interpret.saebench import ALWAYS_NO
 from antar.report.blocks import Block, Cell, Column, Facts, Paragraph, Row, Section, Table, Value
 from antar.report.method import pick
@@ -163,7 +164,7 @@ def _usage(usage: Mapping[str, Mapping[str, Any]]) -> Table:
     for role, its in usage.items():
         reasons = "; ".join(f"{reason} ({count})" for reason, count in (its.get("reasons") or {}).items())
         money = f"{number(its['cost'])} {its['currency']}" if "cost" in its else "no prices given"
-        rate = "" if its.get("per_second") is None else f"{its['per_second']:.2g}"
+        rate = "" if its.get("per_second") is None else spoken_rate(its["per_second"])
         cells: Sequence[Cell] = [
             f"{its['model']} {str(its.get('revision') or '')[:19]}".strip(),
             number(its["calls"]), number(its["failed"]),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from antar.interpret.config import InterpretConfig, LlmWorker, Worker
 from antar.interpret.llm.log import Entry, read_calls
-from antar.interpret.llm.usage import Usage, cost
+from antar.interpret.llm.usage import Usage, cost, spoken_rate
 from antar.interpret.llm_workers import CALLS
 from antar.interpret.prompting import load_prompt
 from antar.interpret.workers import ModelConfig, live_model
@@ -72,7 +72,9 @@ def _not_now(named: list[_Role]) -> tuple[str, str, str]:
 
 def _cost(context: Context, role: _Role, model: ModelConfig) -> tuple[str, str, str]:
     path = context.folder / "interpret" / CALLS / f"{role.name}.jsonl"
-    usage = Usage.of([Entry.of(record) for record in read_calls(path)])
+    # Another model's calls, from before the study file was changed, say nothing of this one.
+    own = [record for record in read_calls(path) if record.get("model") == model.model]
+    usage = Usage.of([Entry.of(record) for record in own])
     if usage.calls:
         read, written = usage.prompt_tokens / usage.calls, usage.completion_tokens / usage.calls
         basis = f"tokens measured on {usage.calls:,} calls of this run"
@@ -85,9 +87,13 @@ def _cost(context: Context, role: _Role, model: ModelConfig) -> tuple[str, str, 
     tokens = role.calls * (read + written)
     amount = f"at most {role.calls:,} calls, {tokens / 1e6:,.1f} M tokens"
     if usage.per_second:
-        amount += f", {role.calls / usage.per_second / 3600:,.1f} h at {usage.per_second:.2g} calls/s"
+        amount += f", {_time(role.calls / usage.per_second)} at {spoken_rate(usage.per_second)} calls/s"
     else:
         basis += "; time not measured yet: `antar interpret STUDY --limit 20` measures it"
     if model.prices is not None:
         amount += f", {cost(role.calls * read, role.calls * written, model.prices):,.2f} {model.prices.currency}"
     return f"LLM calls: {role.name}", amount, f"{model.model}; {basis}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 3600:,.1f} h" if seconds >= 3600 else f"{max(1, round(seconds / 60))} min"

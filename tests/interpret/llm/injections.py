@@ -252,12 +252,16 @@ def _nothing(schema: Json) -> Any:
 
 @dataclass(frozen=True)
 class Answer:
-    """logprobs: the first token's alternatives with their probabilities, the one that was taken first."""
+    """logprobs: the first token's alternatives with their probabilities, the one that was taken first.
+
+    status: what the server says; above 200 it says only that
+    """
 
     content: str
     finish_reason: str = "stop"
     logprobs: list[tuple[str, float]] | None = None
     delay_s: float = 0.0
+    status: int = 200
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,8 @@ class ScriptedServer:
         answer = self._said(request)
         if answer.delay_s:
             await asyncio.sleep(answer.delay_s)
+        if answer.status > 200:
+            return _error(answer.status, "this question breaks it")
         changed = {"truncated": _truncated, "invalid_json": _garbled, "wrong_ids": _other_ids}
         if fault in changed:
             was, answer = answer, changed[fault](answer)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import random
@@ -223,12 +224,54 @@ def test_a_dead_endpoint_is_left_out_and_taken_back(tmp_path: Path) -> None:
     assert other.base_url in last
 
 
+@pytest.mark.parametrize("kind", ["500", "dropped"])
+def test_an_endpoint_that_only_lists_its_models_takes_no_call_with_it(tmp_path: Path, kind: str) -> None:
+    """Its engine has died and its health check has not; the other endpoint answers everything."""
+    log, n = tmp_path / "label.jsonl", 300
+    slow = lambda r: Answer(answer_text(r), delay_s=0.05)  # noqa: E731
+    with ScriptedServer(slow) as server, ScriptedServer(slow) as other:
+        client = Client(asking(server.base_url, other.base_url, concurrency=8, attempts=3, patience_s=30.0))
+        client.abilities = {url: Abilities("json_schema", 20) for url in (server.base_url, other.base_url)}
+        other.faults = Faults(1.0, (kind,), 1)
+        outcomes = client.ask([call(i) for i in range(n)], CallLog(log), "calls")
+    assert all(outcome.answer for outcome in outcomes)
+    assert {record["reply"]["endpoint"] for record in read_calls(log)} == {server.base_url}
+
+
+@pytest.mark.parametrize("failing", [1, 30])
+def test_calls_that_break_any_server_are_recorded_also_when_they_alone_are_left(tmp_path: Path, failing: int) -> None:
+    log, n = tmp_path / "label.jsonl", 60
+
+    def script(request: dict[str, Any]) -> Answer:
+        return Answer(answer_text(request), status=500 if 0 <= number_of(request) < failing else 200)
+
+    with ScriptedServer(script) as server:
+        for _ in range(2):  # the second time only they are asked
+            outcomes = ask(log, n, server.base_url, attempts=2, patience_s=30.0)
+            assert [outcome.answer is None for outcome in outcomes] == [i < failing for i in range(n)]
+    assert len(keys_of(log)) == n
+    assert set(keys_of(log).values()) == {1}
+
+
+def test_a_server_that_is_busy_at_the_start_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("antar.interpret.llm.round.START_S", 0.2)
+    with ScriptedServer(answers, capacity=0) as server:
+        threading.Timer(1.5, lambda: setattr(server, "capacity", None)).start()
+        assert ask(tmp_path / "label.jsonl", 1, server.base_url, patience_s=30.0)[0].answer
+
+
 def test_no_endpoint_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
     log = tmp_path / "label.jsonl"
     with pytest.raises(UserError, match=r"expected an endpoint that answers, found none .*nobody listens"):
         ask(log, 5, "http://127.0.0.1:9/v1", patience_s=0.3)
-    with ScriptedServer(lambda r: Answer(answer_text(r), delay_s=0.02)) as server:
-        threading.Timer(0.6, server.die).start()
+    answered = itertools.count(1)
+
+    def script(request: dict[str, Any]) -> Answer:
+        if next(answered) == 60:  # not after a time: a busy machine may have answered nothing by then
+            threading.Thread(target=server.die).start()
+        return Answer(answer_text(request), delay_s=0.02)
+
+    with ScriptedServer(script) as server:
         with pytest.raises(UserError, match=r"finished calls are kept"):
             ask(log, 2000, server.base_url, concurrency=8, patience_s=0.8)
         kept = len(keys_of(log))
@@ -253,12 +296,12 @@ def test_a_server_that_fails_everything_stops_the_run_and_its_failures_are_tried
     with ScriptedServer(answers, faults=Faults(1.0, ("500",), 1)) as server:
         with pytest.raises(UserError, match=r"found none .*500: something broke"):
             ask(log, 100, server.base_url, patience_s=0.5)
-        client = Client(asking(server.base_url, attempts=1, patience_s=60.0))
-        client.abilities[server.base_url] = Abilities("json_schema", 20)
-        with pytest.raises(UserError, match="the first 20 calls all failed"):
-            client.ask([call(i) for i in range(100)], CallLog(log), "calls")
-        assert {record["failed_by"] for record in read_calls(log)} == {"server"}
         server.faults = None
+        server.answer = lambda _: Answer("", status=400)
+        with pytest.raises(UserError, match=r"the first 20 calls all failed .*400: this question breaks it"):
+            ask(log, 100, server.base_url)
+        assert {record["failed_by"] for record in read_calls(log)} == {"server"}
+        server.answer = answers
         assert all(outcome.answer for outcome in ask(log, 100, server.base_url))
     assert set(keys_of(log).values()) == {1}
 

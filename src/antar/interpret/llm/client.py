@@ -33,12 +33,13 @@ class Client:
         self.used |= dict.fromkeys(keys)
         missing = {key: Job(key, call) for key, call in zip(keys, calls, strict=True) if key not in log.entries}
         if missing:
+            kept = [log.entries[key] for key in set(keys) - set(missing)]
+            answered = sum(entry.outcome.answer is not None for entry in kept)
             targets = self.asking.connect()
             with progress(title, len(set(keys)), "calls") as bar:
                 bar.advance(len(set(keys)) - len(missing))
-                _in_a_loop(
-                    lambda: Round(self.asking, targets, list(missing.values()), log, bar, self.abilities).run()
-                )
+                jobs = list(missing.values())
+                _in_a_loop(lambda: Round(self.asking, targets, jobs, log, bar, self.abilities, answered).run())
         return [log.entries[key].outcome for key in keys]
 
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 import openai
-from openai.types.chat import ChatCompletion
 from pydantic import ValidationError
 
 from antar.core.hashing import sha256_json
 from antar.interpret.llm.asking import Target, schema_of
 from antar.interpret.llm.calls import Call
-from antar.interpret.llm.faults import BadAnswer, Broken, NoEntry, Refused, fault_of, one_line
+from antar.interpret.llm.completion import Completion, read_completion
+from antar.interpret.llm.faults import BadAnswer, Busy, Fault, NoEntry, Refused, fault_of, one_line
 from antar.interpret.llm.limit import Limit
-from antar.interpret.llm.replies import first_object, yes_or_no, yes_share
+from antar.interpret.llm.replies import first_object, is_text, yes_or_no, yes_share
 
 Structured = Literal["json_schema", "json_object", "prompt"]
 TOP_LOGPROBS = (20, 5)
@@ -70,10 +70,9 @@ class Spent:
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
-    def add(self, completion: ChatCompletion) -> None:
-        if completion.usage is not None:
-            self.prompt_tokens += completion.usage.prompt_tokens or 0
-            self.completion_tokens += completion.usage.completion_tokens or 0
+    def add(self, completion: Completion) -> None:
+        self.prompt_tokens += completion.prompt_tokens
+        self.completion_tokens += completion.completion_tokens
 
 
 class Endpoint:
@@ -103,10 +102,12 @@ class Endpoint:
         await self._client.close()
 
     async def is_up(self) -> bool:
+        """Whether it answers a tiny question. That it lists its models says little: a server whose engine has died
+        still does, and would use up the attempts of calls that another endpoint can answer."""
         try:
-            await self._client.models.list(timeout=min(10.0, self._timeout_s))
-        except Exception as error:  # whatever it is, the endpoint is not up
-            return isinstance(fault_of(error), NoEntry | Refused)
+            await self._chat("Answer with one word.", "Say yes.", 1, {})
+        except Fault as fault:
+            return isinstance(fault, Busy | NoEntry | Refused)
         return True
 
     async def probe(self, one_token: bool) -> None:
@@ -146,7 +147,7 @@ class Endpoint:
                 completion = await self._chat("Reply in JSON.", question, 64, _response_format(mode, schema))
             except Refused:
                 continue
-            found = first_object(completion.choices[0].message.content or "")
+            found = first_object(completion.text)
             if found is not None and (mode == "json_object" or found.get("probe") == wanted):
                 return mode
         return "prompt"
@@ -159,14 +160,14 @@ class Endpoint:
                 )
             except Refused:
                 continue
-            if _alternatives(completion):
+            if completion.alternatives:
                 return top
         return 0
 
-    async def _chat(self, system: str, user: str, max_tokens: int, more: Mapping[str, Any]) -> ChatCompletion:
+    async def _chat(self, system: str, user: str, max_tokens: int, more: Mapping[str, Any]) -> Completion:
         # What chat completions have beyond the plain fields goes in as the body, so that no field is lost or renamed.
         try:
-            completion = await self._client.chat.completions.create(
+            raw = await self._client.chat.completions.with_raw_response.create(
                 model=self.model,
                 messages=[{"role": "system", "content": system}, {"role": "user", "content": user}],
                 max_tokens=max_tokens,
@@ -174,11 +175,9 @@ class Endpoint:
                 seed=self._parameters["seed"],
                 extra_body={**self._parameters["extra_body"], **more},
             )
+            return read_completion(raw.text)
         except Exception as error:
             raise fault_of(error) from error
-        if not getattr(completion, "choices", None):
-            raise Broken("a reply without an answer in it")
-        return completion
 
     async def attempt(self, call: Call, spent: Spent, again: bool) -> Reply:
         """Ask once. `again`: an answer has come before and could not be used. Raises a Fault."""
@@ -196,15 +195,15 @@ class Endpoint:
         answer, score = _word(completion) if call.answer is None else (_structured(call, completion), None)
         return Reply(answer, score, self._facts(completion), seconds)
 
-    def _facts(self, completion: ChatCompletion) -> dict[str, Any]:
+    def _facts(self, completion: Completion) -> dict[str, Any]:
         return {
             "endpoint": self.target.base_url,
             "served_model": completion.model,
             "system_fingerprint": completion.system_fingerprint,
             "structured": self.abilities.structured,
             "top_logprobs": self.abilities.top_logprobs,
-            "finish_reason": completion.choices[0].finish_reason,
-            "text": completion.choices[0].message.content,
+            "finish_reason": completion.finish_reason,
+            "text": completion.text,
         }
 
 
@@ -217,14 +216,15 @@ def _response_format(mode: Structured, schema: Mapping[str, Any]) -> dict[str, A
     return {"response_format": {"type": "json_schema", "json_schema": named}}
 
 
-def _structured(call: Call, completion: ChatCompletion) -> dict[str, Any]:
+def _structured(call: Call, completion: Completion) -> dict[str, Any]:
     """The answer, held to the schema whatever the server promised, and to the ids that were shown."""
-    choice = completion.choices[0]
-    if choice.finish_reason == "length":
+    if completion.finish_reason == "length":
         raise BadAnswer("the answer was cut off at its longest")
-    found = first_object(choice.message.content or "")
+    found = first_object(completion.text)
     if found is None:
         raise BadAnswer("the answer is no JSON object")
+    if not is_text(found):
+        raise BadAnswer("half of a character in the answer")
     assert call.answer is not None
     try:
         answer = call.answer.model_validate(found, strict=True)
@@ -238,20 +238,10 @@ def _structured(call: Call, completion: ChatCompletion) -> dict[str, Any]:
     return answer.model_dump(mode="json")
 
 
-def _word(completion: ChatCompletion) -> tuple[dict[str, Any], float | None]:
+def _word(completion: Completion) -> tuple[dict[str, Any], float | None]:
     """Yes or no: by the probabilities of the first token where there are any, else by the word."""
-    alternatives = _alternatives(completion)
-    score = yes_share([(token, math.exp(min(0.0, logprob))) for token, logprob in alternatives])
-    said = (score > 0.5) if score is not None else yes_or_no(completion.choices[0].message.content or "")
+    score = yes_share([(token, math.exp(min(0.0, logprob))) for token, logprob in completion.alternatives])
+    said = (score > 0.5) if score is not None else yes_or_no(completion.text)
     if said is None:
         raise BadAnswer("the answer is neither yes nor no")
     return {"yes": said}, score
-
-
-def _alternatives(completion: ChatCompletion) -> Sequence[tuple[str, float]]:
-    logprobs = completion.choices[0].logprobs
-    first = logprobs.content[0] if logprobs is not None and logprobs.content else None
-    if first is None:
-        return []
-    listed = [(one.token, one.logprob) for one in first.top_logprobs or []]
-    return listed or [(first.token, first.logprob)]

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import openai
 
+from antar.interpret.llm.replies import on_one_line
+
 LONGEST = 300
 
 
@@ -30,9 +32,11 @@ class Unreachable(Fault):
 
 
 class Broken(Fault):
-    def __init__(self, reason: str, timed_out: bool = False) -> None:
+    """loading: the server is there and says that it is not ready yet (503)."""
+
+    def __init__(self, reason: str, timed_out: bool = False, loading: bool = False) -> None:
         super().__init__(reason)
-        self.timed_out = timed_out
+        self.timed_out, self.loading = timed_out, loading
 
 
 class Refused(Fault):
@@ -48,7 +52,7 @@ class NoEntry(Fault):
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())[:LONGEST]
+    return on_one_line(text)[:LONGEST]
 
 
 def fault_of(error: Exception) -> Fault:
@@ -76,7 +80,7 @@ def _of_status(error: openai.APIStatusError) -> Fault:
     if error.status_code in (401, 403, 404):
         return NoEntry(reason)
     if error.status_code >= 500 or error.status_code in (408, 409, 425):
-        return Broken(reason)
+        return Broken(reason, loading=error.status_code == 503)
     return Refused(reason)
 
 

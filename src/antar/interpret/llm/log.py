@@ -33,7 +33,7 @@ class Entry:
     """What the log says of one call.
 
     prompt_tokens, completion_tokens: of all its attempts that were answered; seconds: of the one that counted
-    finished: Unix time of its end
+    started, finished: Unix times of its first attempt and of its end
     """
 
     outcome: Outcome
@@ -42,6 +42,7 @@ class Entry:
     prompt_tokens: int
     completion_tokens: int
     seconds: float
+    started: float
     finished: float
 
     @classmethod
@@ -54,6 +55,7 @@ class Entry:
             usage["prompt_tokens"],
             usage["completion_tokens"],
             record["seconds"],
+            record.get("started", record["finished"] - record["seconds"]),
             record["finished"],
         )
 

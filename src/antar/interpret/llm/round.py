@@ -25,14 +25,18 @@ ANSWERS = 3
 """So many answers that cannot be used, and a call has failed."""
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 20.0
 START_S = 15.0
-"""A server that has never answered is waited for this long at most: its address may be wrong."""
+"""A server that has never answered is waited for this long at most: its address may be wrong. One that says that it
+is busy or still loading is there."""
 HOPELESS = 20
 """So many calls that failed at the server with none answered, and something is wrong with more than the calls."""
 
 
 @dataclass
 class Job:
-    """A call on its way. broken, bad: attempts without an answer, and with one that cannot be used."""
+    """A call on its way. broken, bad: attempts without an answer, and with one that cannot be used.
+
+    first_try, started: when it was first asked, by the monotonic clock and as Unix time.
+    """
 
     key: str
     call: Call
@@ -41,10 +45,15 @@ class Job:
     broken: int = 0
     bad: int = 0
     first_try: float | None = None
+    started: float = 0.0
 
 
 class Round:
-    """The missing calls of one `ask`. `abilities`: what servers are known to do, by address; filled in here."""
+    """The missing calls of one `ask`.
+
+    abilities: what servers are known to do, by address; filled in here
+    answered:  how many calls of the same `ask` have an answer, from before too
+    """
 
     def __init__(
         self,
@@ -54,6 +63,7 @@ class Round:
         log: CallLog,
         bar: Bar,
         abilities: dict[str, Abilities],
+        answered: int = 0,
     ) -> None:
         self.asking, self.log, self.bar, self.abilities = asking, log, bar, abilities
         self.line: asyncio.Queue[Job] = asyncio.Queue()
@@ -65,7 +75,8 @@ class Round:
         ]
         self.kinds = {job.call.answer is None for job in jobs}
         self.left = len(jobs)
-        self.trying = self.failed = self.hopeless = self.answered = 0
+        self.trying = self.failed = self.hopeless = 0
+        self.answered = answered
         self.last_answer = time.monotonic()
         self.heard = False
         self.last_said: dict[str, str] = {}
@@ -122,6 +133,7 @@ class Round:
                 return
             except Fault as fault:
                 self.last_said[endpoint.target.base_url] = str(fault)
+                self.heard = self.heard or isinstance(fault, Busy) or (isinstance(fault, Broken) and fault.loading)
             finally:
                 self.trying -= 1
             await asyncio.sleep(wait)
@@ -172,7 +184,8 @@ class Round:
             self.line.put_nowait(job)
 
     async def _try(self, endpoint: Endpoint, job: Job) -> None:
-        job.first_try = job.first_try or time.monotonic()
+        if job.first_try is None:
+            job.first_try, job.started = time.monotonic(), time.time()
         self.trying += 1
         try:
             reply = await endpoint.attempt(job.call, job.spent, again=job.bad > 0)
@@ -216,14 +229,23 @@ class Round:
         job.faults.append(str(fault))
         if endpoint.limit.broken(isinstance(fault, Broken) and fault.timed_out):
             await self._out(endpoint)
-        # Given up only where others were answered meanwhile: else it is the server that fails, and not the call.
-        others = job.first_try is not None and self.last_answer > job.first_try
-        if job.broken >= self.asking.attempts and (others or job.broken >= 4 * self.asking.attempts):
+        if job.broken >= self.asking.attempts and await self._is_the_calls_fault(endpoint, job):
             await self._finish(job, None, fault, "server")
         else:
             # By key, so that calls that broke together do not all come back together.
             spread = 0.5 + int(job.key[:4], 16) / 2**16
             self._again(job, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (job.broken - 1)) * spread)
+
+    async def _is_the_calls_fault(self, endpoint: Endpoint, job: Job) -> bool:
+        """A call is given up where other calls are answered: else it is the server that fails, and not the call."""
+        others = job.first_try is not None and self.last_answer > job.first_try
+        if others or job.broken >= 4 * self.asking.attempts:
+            return True
+        # It may be the last one that is left, and nothing else is being asked.
+        if not await endpoint.is_up():
+            return False
+        self.last_answer = time.monotonic()
+        return True
 
     async def _out(self, endpoint: Endpoint) -> None:
         """Leave an endpoint out, and look for it until it is back."""
@@ -281,5 +303,6 @@ class Round:
             "attempts": [*job.faults, *(["answered"] if reply else [])],
             "usage": vars(job.spent).copy(),
             "seconds": round(reply.seconds, 4) if reply else 0.0,
+            "started": round(job.started, 3),
             "finished": round(time.time(), 3),
         }

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
 from typing import Any
 
 from antar.interpret.llm.config import Prices
 from antar.interpret.llm.log import Entry
-
-IDLE_S = 60.0
-"""A longer pause between two finished calls is one between two runs."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +16,7 @@ class Usage:
     """The calls of one role: for the facts of the stage, and for what a larger run will cost.
 
     retried:    calls that needed more than one attempt
-    per_second: finished calls over the time in which they finished; None with fewer than two
+    per_second: finished calls over the time in which any of them was under way; None without any
     """
 
     calls: int
@@ -33,8 +29,7 @@ class Usage:
 
     @classmethod
     def of(cls, entries: Sequence[Entry]) -> Usage:
-        ends = sorted(entry.finished for entry in entries)
-        busy = sum(gap for a, b in pairwise(ends) if (gap := b - a) < IDLE_S)
+        busy = _covered([(entry.started, entry.finished) for entry in entries])
         reasons = Counter(entry.outcome.failed for entry in entries if entry.outcome.failed)
         return cls(
             calls=len(entries),
@@ -43,7 +38,7 @@ class Usage:
             retried=sum(entry.attempts > 1 for entry in entries),
             prompt_tokens=sum(entry.prompt_tokens for entry in entries),
             completion_tokens=sum(entry.completion_tokens for entry in entries),
-            per_second=(len(ends) - 1) / busy if busy > 0 else None,
+            per_second=len(entries) / busy if busy > 0 else None,
         )
 
     def as_dict(self, prices: Prices | None) -> dict[str, Any]:
@@ -52,6 +47,20 @@ class Usage:
             found["cost"] = cost(self.prompt_tokens, self.completion_tokens, prices)
             found["currency"] = prices.currency
         return found
+
+
+def _covered(spans: Sequence[tuple[float, float]]) -> float:
+    """Seconds in which at least one of the spans lasts: what lies between two runs is in none."""
+    seconds, until = 0.0, float("-inf")
+    for start, end in sorted(spans):
+        seconds += max(0.0, end - max(start, until))
+        until = max(until, end)
+    return seconds
+
+
+def spoken_rate(per_second: float) -> str:
+    """`0.52`, `7.6`, `184`: two digits, and all of those before the point."""
+    return f"{per_second:,.0f}" if per_second >= 10 else f"{per_second:.2g}"
 
 
 def cost(prompt_tokens: float, completion_tokens: float, prices: Prices) -> float:
