@@ -1,7 +1,7 @@
 """A Slurm of this machine alone, in one folder, without systemd: munged, slurmctld and slurmd, ended with the block.
 
-As root, with Debian's slurm-wlm and munge. Jobs are tracked by `proctrack/linuxproc` and started by `task/none`, which
-need neither cgroups nor a service manager. A requeued job waits until its credential has expired: five seconds here.
+As root, with Debian's slurm-wlm and munge. Jobs are tracked by `proctrack/linuxproc` and started by `task/none`,
+which need neither cgroups nor a service manager. A requeued job waits until its credential has expired: 5 s here.
 """
 
 from __future__ import annotations
