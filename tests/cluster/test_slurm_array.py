@@ -17,45 +17,38 @@ from attempts import ATTEMPTS, PAUSE, attempts
 from network import SOURCE
 from slurm import Slurm, lacking
 
-from micro import MICRO, antar
+from micro import antar
 from run_files import differing
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.slurm
-STUDY = MICRO.replace("texts_per_shard: 256", "texts_per_shard: 64")
-SHARDS, TASKS, REQUEUED = 12, 4, 2
+SHARDS, SIDES, TASKS, REQUEUED = 6, 4, 4, 1
 
 
-def test_an_array_with_a_requeued_task_ends_like_one_extraction(tmp_path):
+def test_an_array_with_a_requeued_task_ends_like_one_extraction(inline, begun):
     if reason := lacking():
         pytest.skip(reason)
-    whole, parts, log = tmp_path / "whole", tmp_path / "parts", tmp_path / "attempts"
-    for folder in (whole, parts):
-        folder.mkdir()
-        (folder / "micro.yaml").write_text(STUDY, encoding="utf-8")
-    assert antar("run", "micro.yaml", cwd=whole).returncode == 0
-    assert antar("run", "micro.yaml", "--until", "corpus", cwd=parts).returncode == 0
-
+    log = begun / "attempts"
     environment = {
         "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE)]), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1", ATTEMPTS: str(log), PAUSE: "1.0",
     }  # fmt: skip
     with Slurm(environment) as slurm:
-        job, restarts = run_array(slurm, parts, log)
-        said = {path.name: path.read_text() for path in sorted(parts.glob("part-*"))}
+        job, restarts = run_array(slurm, begun, log)
+        said = {path.name: path.read_text() for path in sorted(begun.glob("part-*"))}
         assert restarts == {str(task): "1" if task == REQUEUED else "0" for task in range(TASKS)}, said
     assert len(said) == TASKS and all(f"part {n}/{TASKS}: " in said[f"part-{n}"] for n in range(TASKS)), said
 
     made = Counter((side, shard) for side, shard, _ in attempts(log, "end"))
-    assert set(made.values()) == {1} and len(made) == SHARDS * 4, "no shard was made twice, and none was left out"
+    assert set(made.values()) == {1} and len(made) == SHARDS * SIDES, "no shard was made twice, and none was left out"
     times = Counter((side, shard) for side, shard, _ in attempts(log, "start"))
     assert {shard % TASKS for (_, shard), n in times.items() if n > 1} == {REQUEUED}
-    assert sum(times.values()) == SHARDS * 4 + 1, "the requeued task lost the one shard that it was making"
+    assert sum(times.values()) == SHARDS * SIDES + 1, "the requeued task lost the one shard that it was making"
 
-    sealed = antar("run", "micro.yaml", cwd=parts)
+    sealed = antar("run", "micro.yaml", cwd=begun)
     assert sealed.returncode == 0, sealed.stderr
-    assert differing(whole / "runs" / "micro", parts / "runs" / "micro") == []
-    print(f"job {job}: {TASKS} tasks, {SHARDS * 4} shards, task {REQUEUED} requeued once")
+    assert differing(begun / "runs" / "micro", inline / "runs" / "micro") == []
+    print(f"job {job}: {TASKS} tasks, {SHARDS * SIDES} shards, task {REQUEUED} requeued once")
 
 
 def run_array(slurm: Slurm, folder: Path, log: Path) -> tuple[str, dict[str, str]]:
