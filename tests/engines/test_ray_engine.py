@@ -20,7 +20,7 @@ from antar.stages import train
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
 from stored import STUDY, D, stored_run, stored_texts, write_site
-from tasks import Dying, Failing, Noting, notes
+from tasks import Dying, Failing, Meeting, Noting, notes
 
 pytestmark = pytest.mark.slow
 
@@ -61,10 +61,10 @@ def test_two_gpus_make_two_sides_and_a_worker_loads_a_side_once(engine, tmp_path
 def test_who_asks_for_no_gpu_sees_none_and_shares_of_cores_are_filled(engine, tmp_path):
     needs = Needs(cpus=0.5, gpus=0)
     assert (engine.room(needs).workers, engine.room(needs).gpu) == (4, False)
-    engine.map([Job("job", lambda: Noting(tmp_path, pause=1.0).run, range(8))], needs)
+    engine.map([Job("job", lambda: Meeting(tmp_path, together=4).run, range(4))], needs)
     made = [note for (note,) in notes(tmp_path).values()]
-    assert len(made) == 8 and {note[3] for note in made} == {"none"}
-    assert len({note[0] for note in made}) == 4
+    assert len({note[0] for note in made}) == 4, "four at once on two cores, each waiting for the others"
+    assert {note[3] for note in made} == {"none"}
 
 
 def test_a_failing_shard_is_said_once_and_the_others_are_made(engine, tmp_path, capsys):

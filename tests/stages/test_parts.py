@@ -123,7 +123,7 @@ def test_a_damaged_shard_of_a_sealed_site_is_made_again_by_its_part(finished, tm
 
 
 def test_parts_made_on_two_disks_are_laid_side_by_side_and_kept(finished, before, tmp_path_factory):
-    """As where there is no shared storage: shards carry their own proof, so they may be copied into one run folder."""
+    """As where no storage is shared: shards carry their own proof, so they may be copied into one run folder."""
     folders = [before, tmp_path_factory.mktemp("other disk")]
     shutil.copytree(before, folders[1], dirs_exist_ok=True)
     for number, folder in enumerate(folders):
