@@ -37,8 +37,8 @@ class TwoNodes:
         self._folder = Path(tempfile.mkdtemp(prefix="antar-ray-"))  # short: the paths of sockets have a limit
         self._environment = os.environ | environment | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
-            # 192.168.… and proxies of the machine are not the nodes'.
-            "no_proxy": "*",
+            "RAY_TMPDIR": str(self._folder),
+            "no_proxy": "*",  # proxies of the machine are not the nodes'
         }  # fmt: skip
 
     @property

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parent.parent))
 from attempts import ATTEMPTS, PAUSE, attempts
 from network import SOURCE, NotPermitted, TwoNodes
 
 from run_files import differing
 
+HERE = Path(__file__).parent
 pytestmark = pytest.mark.cluster
 
 
