@@ -1,4 +1,4 @@
-"""Trainers' processes seen from the script that times them: one at a time does something, the others wait."""
+"""Trainers' and readers' processes seen from the script that times them: one does something, the others wait."""
 
 from __future__ import annotations
 
@@ -21,12 +21,15 @@ PEERS_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 
 
 class WorkerFailed(RuntimeError):
-    """A trainer's process ended; the message holds the end of what it printed."""
+    """A process ended; the message holds the end of what it printed."""
 
 
 class WorkerProcess:
-    def __init__(self, name: str, folder: Path, threads: int | None) -> None:
-        python = sys.executable if name == "antar" else str(PEERS_PYTHON)
+    def __init__(
+        self, name: str, folder: Path, threads: int | None, module: str = "benchmarks.peers.worker", own: bool = False
+    ) -> None:
+        """own: run by antar's interpreter; antar always is, peers have theirs."""
+        python = sys.executable if own or name == "antar" else str(PEERS_PYTHON)
         if not Path(python).exists():
             raise SystemExit(f"{python}: expected the peers' virtual environment, found none; make peers")
         self.name = name
@@ -35,7 +38,7 @@ class WorkerProcess:
         wanted = {} if threads is None else {"OMP_NUM_THREADS": str(threads), "NUMBA_NUM_THREADS": str(threads)}
         path = os.pathsep.join(filter(None, [str(ROOT), str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         self._process = subprocess.Popen(
-            [python, "-m", "benchmarks.peers.worker", name, str(folder)],
+            [python, "-m", module, name, str(folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log.open("w"),

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from antar.core.errors import UserError
-from antar.core.shards import read_rows, read_shard, shard_name
+from antar.core.shards import read_rows, read_shard, shard_about, shard_name
 from antar.core.sites import Site
 from antar.models import ModelConfig, SideTask, TokenTask, n_shards, read_site, site_folder
 from antar.models.forward import Reader, batches
@@ -89,7 +89,7 @@ def test_the_pass_stops_after_the_deepest_wanted_block(pair, cfg):
     ran: list[int] = []
     for number, block in enumerate(reader.model.layers):
         block.register_forward_pre_hook(lambda *_, number=number: ran.append(number))
-    reader.read([np.array([5, 6, 7])], [0, 1], lambda hidden, *_: hidden[:, 0])
+    list(reader.read([np.array([5, 6, 7])], [0, 1], lambda hidden_td, _: hidden_td[:1]))
     assert ran == [0, 1]
 
 
@@ -194,7 +194,7 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing_else(pair, texts, c
     tokens = tmp_path / "roomy" / "activations" / "tokens"
     task = SideTask(pair["base"], cfg, tokens, {2: (tmp_path / "narrow", "f")})
     task.run(0)
-    assert task.facts() == {"device": "cpu", "token_budget": 40}
+    assert shard_about(tmp_path / "narrow" / shard_name(0)) == {"packed": True, "token_budget": 40}
     expected = read_shard(site_folder(tmp_path / "roomy", Site("base", 2)) / shard_name(0))["acts"]
     np.testing.assert_allclose(
         read_shard(tmp_path / "narrow" / shard_name(0))["acts"], expected, rtol=1e-4, atol=1e-5

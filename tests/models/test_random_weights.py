@@ -56,8 +56,8 @@ def test_every_family_is_read_without_its_weights(family, checkpoint, tmp_path) 
     assert check_pair({"base": model}, [0, 3]).d_model == 32
     reader = Reader(model, ExtractConfig(layers=(0, 3), dtype="float32", device="cpu"))
     ids = [np.array([0, 5, 9, 30]), np.array([0, 7])]
-    found = reader.read(ids, [0, 3], lambda hidden, _rows, _mask: hidden.mean(dim=1))
-    assert all(np.isfinite(one).all() and one.any() for values in found.values() for one in values)
+    (found,) = [values for _, values in reader.read(ids, [0, 3], lambda hidden_td, _: hidden_td)]
+    assert all(values.shape == (6, 32) and np.isfinite(values).all() and values.any() for values in found.values())
     with pytest.raises(UserError, match=r"expected .*safetensors"):
         check_pair({"base": ModelConfig(path=str(folder))}, [0])
 

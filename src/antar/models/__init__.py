@@ -4,6 +4,8 @@ from antar.models.config import ExtractConfig, ModelConfig
 from antar.models.export import export_npz
 from antar.models.extract import SideTask
 from antar.models.pair import PairFacts, check_pair, load_model, load_tokenizer
+from antar.models.precision import PrecisionTask, delta_error, sample_rows
+from antar.models.precision import warning as precision_warning
 from antar.models.read import read_site, site_folder
 from antar.models.template import ChatTemplate, check_template
 from antar.models.tokens import TokenTask, n_shards
@@ -13,14 +15,18 @@ __all__ = [
     "ExtractConfig",
     "ModelConfig",
     "PairFacts",
+    "PrecisionTask",
     "SideTask",
     "TokenTask",
     "check_pair",
     "check_template",
+    "delta_error",
     "export_npz",
     "load_model",
     "load_tokenizer",
     "n_shards",
+    "precision_warning",
     "read_site",
+    "sample_rows",
     "site_folder",
 ]

@@ -12,6 +12,8 @@ from pydantic import Field, field_validator
 
 from antar.core.config import Config
 
+Pooling = Literal["mean", "last", "max", "none"]
+
 
 class ModelConfig(Config):
     """One checkpoint: a name on the Hugging Face hub, or a folder."""
@@ -45,10 +47,17 @@ class ExtractConfig(Config):
     text's own tokens only. Published: off."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float16"
     """Arithmetic of the forward pass. Pooling is in float32 whatever this says."""
-    token_budget: int = Field(default=32768, ge=1)
-    """Tokens in one batch, padding included. Halved, and halved again, when a GPU runs out of memory."""
-    pooling: Literal["mean"] = "mean"
-    """How a text's token vectors become one: the mean over its content tokens."""
+    token_budget: int | None = Field(default=None, ge=1)
+    """Tokens in one batch, padding included; null is 32,768 on a GPU (published) and 2,048 on a CPU, whose caches
+    hold no more. Halved, and halved again, when memory runs out."""
+    packing: bool = True
+    """Batches without padding, for every architecture that allows it (found out by trying, and kept in the manifest);
+    false pads texts of similar length to the longest."""
+    pooling: Pooling = "mean"
+    """How a text's token vectors become one: the mean, the last or the largest (in each dimension) over its content
+    tokens; `none` keeps every token's vector, dictionaries train on tokens, and codes are pooled."""
+    precision_texts: int = Field(default=256, ge=0)
+    """Read so many texts in float32 too, and say how far the difference of the sides is off in `dtype`; 0: not."""
     outliers: bool = False
     """Leave out tokens of extreme norm (attention sinks) that base has at any layer, on every side and layer."""
     outlier_multiple: float = Field(default=10.0, gt=1)

@@ -1,7 +1,8 @@
 """One side's activations: every wanted layer of one checkpoint in one pass over the texts.
 
-Layer L is the output of block `layers[L]`, pooled by a masked mean in float32 over the tokens that the token shards
-say to keep, so that every side pools the same tokens. One shard goes to one file in each layer's folder.
+Layer L is the output of block `layers[L]`, pooled over the tokens that the token shards say to keep, so that every
+side pools the same tokens. One shard goes to one file in each layer's folder: `acts` float32 `[n_texts, d_model]`, or
+with `pooling: none` `[kept tokens, d_model]` and `offsets` int64 `[n_texts + 1]`, where each text's tokens start.
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from antar.core.errors import UserError
 from antar.core.progress import Bar
 from antar.core.shards import shard_is_whole, shard_name, write_shard
-from antar.models.config import ExtractConfig, ModelConfig
+from antar.models.config import ExtractConfig, ModelConfig, Pooling
 from antar.models.forward import Reader
+from antar.models.pooling import pool
 from antar.models.tokens import TokenShard, read_tokens
 
 
@@ -51,27 +52,20 @@ class SideTask:
         if self._reader is None:
             # Only here: a run that finds every shard whole never reads the weights.
             self._reader = Reader(self.model, self.cfg)
-        pooled, budget = self._pooled(self._reader, tokens, missing), self._reader.budget
-        forced = {} if budget == self.cfg.token_budget else {"token_budget": budget}  # kept where the bits are
-        for layer, acts_nd in pooled.items():
+        for layer, acts_nd in self._pooled(self._reader, tokens, missing).items():
             folder, fingerprint = self.out[layer]
-            write_shard(folder / name, {"acts": acts_nd}, fingerprint, forced)
-
-    def facts(self) -> dict[str, int | str]:
-        """What the machine made of the settings: the device, and the token budget after any lack of memory."""
-        if self._reader is None:
-            return {}
-        return {"device": str(self._reader.device), "token_budget": self._reader.budget}
+            offsets = {"offsets": row_offsets(tokens, "none")} if self.cfg.pooling == "none" else {}
+            write_shard(folder / name, {"acts": acts_nd, **offsets}, fingerprint, self._reader.facts())
 
     def _advance(self, n: int) -> None:
         if self.bar is not None:
             self.bar.advance(n)
 
     def _pooled(self, reader: Reader, tokens: TokenShard, layers: list[int]) -> dict[int, np.ndarray]:
-        """Layer → float32 `[n_texts, d_model]`."""
-        acts = pooled_means(reader, tokens, layers, self._advance)
-        for layer, acts_nd in acts.items():
-            if not np.isfinite(acts_nd).all():
+        """Layer → float32 `[n_texts, d_model]`, or one row a kept token where pooling is `none`."""
+        acts = read_pooled(reader, tokens, layers, self.cfg.pooling, self._advance)
+        for layer, rows_nd in acts.items():
+            if not np.isfinite(rows_nd).all():
                 raise UserError(
                     f"{self.model.display}, layer {layer}: expected finite activations, found infinities in "
                     f"{self.cfg.dtype}; set extract.dtype to bfloat16 or float32"
@@ -79,26 +73,33 @@ class SideTask:
         return acts
 
 
-def pooled_means(
-    reader: Reader, tokens: TokenShard, layers: Sequence[int], done: Callable[[int], None] = lambda _: None
+def read_pooled(
+    reader: Reader,
+    tokens: TokenShard,
+    layers: Sequence[int],
+    pooling: Pooling = "mean",
+    done: Callable[[int], None] = lambda _: None,
 ) -> dict[int, np.ndarray]:
-    """Layer → float32 `[n_texts, d_model]`: each text's mean over the tokens that `tokens` keeps.
+    """Layer → float32 `[n_texts, d_model]` pooled over the tokens that `tokens` keeps, texts in their own order; with
+    `none` `[kept tokens, d_model]`, the texts' tokens one after another.
 
     `done(n)` is called after each batch of n texts.
     """
 
-    def mean_bd(hidden_btd: Tensor, rows: np.ndarray, mask_bt: Tensor) -> Tensor:
-        keep_bt = torch.zeros_like(mask_bt, dtype=torch.bool, device="cpu")
-        for row, text in enumerate(rows):
-            keep_bt[row, : len(tokens.keep[text])] = torch.from_numpy(tokens.keep[text])
-        return masked_mean(hidden_btd, keep_bt.to(hidden_btd.device))
+    def pooled(hidden_td: Tensor, rows: np.ndarray) -> Tensor:
+        return pool(hidden_td, [tokens.keep[row] for row in rows], pooling)
 
-    pooled = reader.read(tokens.ids, layers, mean_bd, done)
-    return {layer: np.stack(vectors).astype(np.float32) for layer, vectors in pooled.items()}
+    starts: list[int] = row_offsets(tokens, pooling).tolist()
+    acts = {layer: np.empty((starts[-1], reader.d_model), np.float32) for layer in layers}
+    for rows, found in reader.read(tokens.ids, layers, pooled):
+        places = np.concatenate([np.arange(starts[row], starts[row + 1]) for row in rows.tolist()])
+        for layer, rows_nd in found.items():
+            acts[layer][places] = rows_nd
+        done(len(rows))
+    return acts
 
 
-def masked_mean(hidden_btd: Tensor, keep_bt: Tensor) -> Tensor:
-    """float32 `[b, d]`: the mean over the tokens where `keep_bt` (bool) is true; each row has at least one."""
-    # Filled, not multiplied: an infinity under the mask times zero would be a NaN.
-    kept_btd = hidden_btd.masked_fill(~keep_bt.unsqueeze(-1), 0)
-    return kept_btd.sum(dim=1, dtype=torch.float32) / keep_bt.sum(dim=1, keepdim=True)
+def row_offsets(tokens: TokenShard, pooling: Pooling) -> np.ndarray:
+    """int64 `[n_texts + 1]`: the stored rows of text i are those from offsets[i] to offsets[i + 1]."""
+    per_text = [int(one.sum()) if pooling == "none" else 1 for one in tokens.keep]
+    return np.concatenate([[0], np.cumsum(per_text)]).astype(np.int64)

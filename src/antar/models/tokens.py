@@ -136,14 +136,16 @@ class TokenTask:
         if self._reader is None:
             self._reader = Reader(self.model, self.cfg)
 
-        def norms_bt(hidden_btd: Tensor, _rows: np.ndarray, _mask: Tensor) -> Tensor:
-            return torch.linalg.vector_norm(hidden_btd, dim=-1, dtype=torch.float32)
+        def norms_t(hidden_td: Tensor, _rows: np.ndarray) -> Tensor:
+            return torch.linalg.vector_norm(hidden_td, dim=-1, dtype=torch.float32)
 
-        padded = self._reader.read(tokens.ids, self.cfg.layers, norms_bt)
-        return {
-            layer: [one[: len(ids)] for one, ids in zip(values, tokens.ids, strict=True)]
-            for layer, values in padded.items()
-        }
+        norms = {layer: [np.empty(0, np.float32)] * len(tokens) for layer in self.cfg.layers}
+        for rows, found in self._reader.read(tokens.ids, self.cfg.layers, norms_t):
+            ends = np.cumsum([len(tokens.ids[row]) for row in rows])
+            for layer, values in found.items():
+                for row, one in zip(rows, np.split(values, ends[:-1]), strict=True):
+                    norms[layer][row] = one
+        return norms
 
     def _thresholds(self) -> dict[int, float]:
         """Layer → norm above which a token is an outlier; found once and kept beside the shards."""

@@ -15,15 +15,20 @@ from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_templ
 from antar.models.config import ModelConfig
 from antar.stages.artifact import Artifact, Sharded, ensure_all, make_part
 from antar.stages.context import Context, config_slice
+from antar.stages.precision import make_precision, precision_artifact
+from antar.stages.precision import wanted as precision_wanted
 
 # What a checkpoint folder may hold that changes activations; anything else in it (a README) does not.
 _WEIGHTS = ("*.json", "*.safetensors", "*.gguf", "*.model", "*.txt", "*.jinja", "additional_chat_templates/*")
 # Fields of the extraction that say where and how fast, and do not change a result beyond the last bits.
-_NO_EFFECT = ("token_budget", "device")
+_NO_EFFECT = ("token_budget", "device", "precision_texts")
+_OF_THE_PASS = ("layers", "dtype", "packing")
 
 
 def artifacts(context: Context) -> list[Artifact]:
-    return [tokens_artifact(context), *(_site(context, site) for site in context.sites())]
+    tokens, sites = tokens_artifact(context), [_site(context, site) for site in context.sites()]
+    exact = [precision_artifact(context, tokens, sites)] if precision_wanted(context) else []
+    return [tokens, *sites, *exact]
 
 
 def make(context: Context) -> None:
@@ -41,6 +46,9 @@ def make(context: Context) -> None:
             say(f"  part {context.part}: {made} of its {share} shards made now")
             return
         ensure_all(works, context.engine, context.needs(context.study.engine.extract, cfg.device, cfg.threads))
+    if precision_wanted(context):
+        every = artifacts(context)
+        make_precision(context, every[-1], every[0])
     say(f"  {n_texts:,} texts × {len(models)} checkpoints × {len(context.layers())} layers, width {facts.d_model}")
 
 
@@ -99,10 +107,13 @@ class _Tokens:
         self._task.run(shard)
 
 
-def _forced_on(artifact: Artifact) -> dict[str, int]:
-    """The one thing that a machine may change: a token budget halved for lack of GPU memory, as the shards say."""
-    budgets = [about["token_budget"] for path in shard_paths(artifact.folder) if (about := shard_about(path))]
-    return {"token_budget": min(budgets)} if budgets else {}
+def _forced_on(artifact: Artifact) -> dict[str, int | bool]:
+    """What the machine made of the settings, as the shards say: whether texts were packed, and a token budget halved
+    for lack of memory (the one thing that may change bits)."""
+    said = [shard_about(path) for path in shard_paths(artifact.folder)]
+    budgets = [about["token_budget"] for about in said if "token_budget" in about]
+    packed: dict[str, int | bool] = {"packed": all(about.get("packed", False) for about in said)}
+    return packed | ({"token_budget": min(budgets)} if budgets else {})
 
 
 def tokens_artifact(context: Context) -> Artifact:
@@ -115,7 +126,8 @@ def tokens_artifact(context: Context) -> Artifact:
         context.folder / "activations" / "tokens",
         Fingerprint(
             inputs=inputs,
-            config=config_slice(cfg, *_NO_EFFECT, *(() if cfg.outliers else ("layers", "dtype"))),
+            # Base is run for the outlier mask alone.
+            config=config_slice(cfg, *_NO_EFFECT, "pooling", *(() if cfg.outliers else _OF_THE_PASS)),
             code=code_version("models"),
         ),
     )

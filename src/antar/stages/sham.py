@@ -42,7 +42,7 @@ _CODE_OF_TEXTS = (
     *(f"corpora/{name}.py" for name in ("neutral", "clean", "units", "language", "near", "sample", "records")),
     *("corpora/rows.py", "corpora/hub.py", "corpora/sources"),
 )
-_EXTRACTION = ("layers", "max_tokens", "dtype", "pooling", "outliers", "outlier_multiple", "threads")
+_EXTRACTION = ("layers", "max_tokens", "dtype", "pooling", "packing", "outliers", "outlier_multiple", "threads")
 
 
 def artifacts(context: Context) -> list[Artifact]:

@@ -15,8 +15,9 @@ from torch import Tensor
 
 from antar.core.errors import UserError
 from antar.models.config import ExtractConfig, ModelConfig
-from antar.models.extract import pooled_means
+from antar.models.extract import read_pooled
 from antar.models.forward import Reader
+from antar.models.pooling import a_text
 from antar.models.tokens import TokenShard
 
 UNEVEN = 1.25
@@ -67,7 +68,7 @@ class Gauge:
         self, reader: Reader, probe: str, layers: Sequence[int], who: str, remedy: str
     ) -> dict[int, np.ndarray]:
         """who: whose weights the reader holds; remedy: what to do where their activations are not finite."""
-        found = pooled_means(reader, self.probes[probe].tokens, sorted(layers))
+        found = read_pooled(reader, self.probes[probe].tokens, sorted(layers), a_text(self._cfg.pooling))
         for layer, acts_nd in found.items():
             if not np.isfinite(acts_nd).all():
                 raise NotFiniteError(
