@@ -25,10 +25,11 @@ class NotPermitted(Exception):
 class TwoNodes:
     """A context manager. `addresses[0]` is the head, on which a driver runs; `addresses[1]` can be killed.
 
-    environment: of every process of both nodes, beside what Ray needs
+    environment: of every process of both nodes, beside what Ray needs; start: Ray too, not the network alone
     """
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], start: bool = True) -> None:
+        self._start = start
         tag = secrets.token_hex(2)
         self.names = [f"antar-{tag}-{n}" for n in (0, 1)]
         self.addresses = ["10.213.7.1", "10.213.7.2"]
@@ -36,8 +37,8 @@ class TwoNodes:
         self._folder = Path(tempfile.mkdtemp(prefix="antar-ray-"))  # short: the paths of sockets have a limit
         self._environment = os.environ | environment | {
             "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_USAGE_STATS_ENABLED": "0",
-            # 192.168.… and proxies of the machine are not the nodes'.
-            "no_proxy": "*",
+            "RAY_TMPDIR": str(self._folder),
+            "no_proxy": "*",  # proxies of the machine are not the nodes'
         }  # fmt: skip
 
     @property
@@ -51,6 +52,8 @@ class TwoNodes:
             self.__exit__()
             raise NotPermitted(str(getattr(error, "stderr", "") or error).strip()) from error
         try:
+            if not self._start:
+                return self
             common = ["--num-cpus", "1", "--object-store-memory", str(100 * 2**20), "--disable-usage-stats"]
             head = ["--head", "--port", str(PORT), "--include-dashboard", "false", "--temp-dir", str(self._folder)]
             self._ray_start(0, *head, *common)

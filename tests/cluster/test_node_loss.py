@@ -16,51 +16,37 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from attempts import ATTEMPTS, PAUSE, attempts
 from network import SOURCE, NotPermitted, TwoNodes
 
-from micro import MICRO, antar
 from run_files import differing
 
 HERE = Path(__file__).parent
 pytestmark = pytest.mark.cluster
-# Six shards a side, and two dictionaries at a time on each core.
-STUDY = MICRO.replace("texts_per_shard: 256", "texts_per_shard: 128") + "engine: {train: {cpus: 0.5}}\n"
-TEXTS, SIDES = 768, 4
+SHARDS, SIDES = 6, 4
 
 
-@pytest.fixture(scope="module")
-def inline(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("inline")
-    (folder / "micro.yaml").write_text(STUDY, encoding="utf-8")
-    done = antar("run", "micro.yaml", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    return folder / "runs" / "micro"
-
-
-def test_a_node_that_dies_costs_the_shards_it_was_making(inline, tmp_path):
+def test_a_node_that_dies_costs_the_shard_it_was_making(inline, begun):
     pytest.importorskip("ray", reason="ray is not installed: pip install 'antar[ray]'")
-    log = tmp_path / "attempts"
-    (tmp_path / "micro.yaml").write_text(STUDY, encoding="utf-8")
+    log = begun / "attempts"
     environment = {
         "PYTHONPATH": os.pathsep.join([str(SOURCE), str(HERE)]), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1",
         "NO_COLOR": "1", "COLUMNS": "200", ATTEMPTS: str(log), PAUSE: "1.0",
     }  # fmt: skip
     try:
         with TwoNodes(environment) as nodes:
-            said, died_with = run_and_kill(nodes, tmp_path, log)
+            said, died_with = run_and_kill(nodes, begun, log)
     except NotPermitted as error:
         pytest.skip(f"network namespaces are not permitted here: {error}")
 
     started, ended = attempts(log, "start"), attempts(log, "end")
     times = Counter((side, shard) for side, shard, _ in started)
-    assert set(times) == {(side, shard) for side in {s for s, _, _ in started} for shard in range(TEXTS // 128)}
-    assert len(times) == SIDES * TEXTS // 128
+    assert len(times) == SIDES * SHARDS and {shard for _, shard in times} == set(range(SHARDS))
     lost = {(side, shard) for side, shard, node in started if node == died_with and (side, shard, node) not in ended}
     assert len(lost) == 1, f"the node was killed while it made one shard\n{started}\n{ended}"
     assert {one for one, n in times.items() if n > 1} == lost, "exactly what was lost is made again"
     assert times.most_common(1)[0][1] == 2, "and once"
     (side, shard) = next(iter(lost))
-    assert f"activations of {side.split('/')[-1]}, shard {shard}: its worker on" in said
+    assert f"activations of {side}, shard {shard}: its worker on" in said
     assert any(node == died_with for _, _, node in ended), "it had made some before, which were kept"
-    assert differing(tmp_path / "runs" / "micro", inline) == []
+    assert differing(begun / "runs" / "micro", inline / "runs" / "micro") == []
 
 
 def run_and_kill(nodes: TwoNodes, folder: Path, log: Path) -> tuple[str, str]:

@@ -29,6 +29,21 @@ class Noting:
         time.sleep(self.pause)
 
 
+class Meeting(Noting):
+    """Ends when `together` attempts have begun, and fails when they do not come."""
+
+    def __init__(self, folder: Path, together: int) -> None:
+        super().__init__(folder)
+        self.together = together
+
+    def run(self, shard: int) -> None:
+        super().run(shard)
+        deadline = time.monotonic() + 240
+        while len(list(self.folder.iterdir())) < self.together:
+            assert time.monotonic() < deadline, "the others never came"
+            time.sleep(0.05)
+
+
 class Failing(Noting):
     """Shard 1 is a user's mistake; shard 2 a defect."""
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import gc
+import socket
 import weakref
 
 import pytest
 
 from antar.core.errors import UserError
 from antar.core.progress import ShardBar, collected, progress, say
-from antar.engines import InlineEngine, Job, ShardFailed, open_engine
+from antar.engines import InlineEngine, Job, Needs, ShardFailed, open_engine
 from antar.engines.queue import GIVE_UP, TRIES, Item, Problem, ShardQueue
 
 BAD = Problem("expected finite numbers, found NaN", True, "here")
@@ -166,3 +167,17 @@ def test_what_a_worker_says_is_kept_for_the_driver_and_its_bars_are_not_shown(ca
 def test_an_engine_that_there_is_not(name, address, told):
     with pytest.raises(UserError, match=told), open_engine(name, address):
         pass
+
+
+def test_an_address_where_nobody_answers_is_said_at_once():
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'antar[ray]'")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # and does not listen
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(
+                UserError, match=f"--address {address}: expected the head of a Ray cluster, found no answer"
+            ),
+            open_engine("ray", address) as engine,
+        ):
+            engine.room(Needs())

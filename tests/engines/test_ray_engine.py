@@ -13,14 +13,14 @@ import yaml
 
 from antar.core.errors import AntarWarning, UserError
 from antar.core.sites import Site
-from antar.engines import Job, Needs, ShardFailed, open_engine, ray_engine
-from antar.engines.queue import TRIES
+from antar.engines import Job, Needs, ShardFailed, open_engine, queue, ray_engine
+from antar.engines.ray_worker import Same
 from antar.stages import train
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parent.parent / "stages"))
 from stored import STUDY, D, stored_run, stored_texts, write_site
-from tasks import Dying, Failing, Noting, notes
+from tasks import Dying, Failing, Meeting, Noting, notes
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def engine():
     ray.shutdown()
 
 
-def test_two_gpus_take_a_side_each_and_load_it_once(engine, tmp_path):
+def test_two_gpus_make_two_sides_and_a_worker_loads_a_side_once(engine, tmp_path):
     told = []
     jobs = [Job(n, lambda n=n: Noting(tmp_path, n, 0.2).run, range(4), told.append) for n in ("base", "chat")]
     engine.map(jobs, Needs(gpus=1, threads=2, folder=tmp_path.parent))
@@ -47,20 +47,24 @@ def test_two_gpus_take_a_side_each_and_load_it_once(engine, tmp_path):
     assert sorted(made) == [f"{name}-{shard}" for name in ("base", "chat") for shard in range(4)]
     assert all(len(attempts) == 1 for attempts in made.values()) and len(told) == 8
     for name in ("base", "chat"):
-        mine = [made[f"{name}-{shard}"][0] for shard in range(4)]
-        assert len({note[0] for note in mine}) == 1, "one worker a side, which keeps its task"
-        assert [note[1] for note in mine] == ["1", "2", "3", "4"]
-        assert {note[2] for note in mine} == {"2"}, "threads as asked, though Ray sets one"
-    assert {note[3] for (note,) in made.values()} == {"0", "1"}, "each its own GPU"
+        loaded: dict[str, list[int]] = {}
+        for shard in range(4):
+            worker, count, *_ = made[f"{name}-{shard}"][0]
+            loaded.setdefault(worker, []).append(int(count))
+        # A task that was loaded twice by one worker would begin to count again.
+        assert all(counts == list(range(1, len(counts) + 1)) for counts in loaded.values()), loaded
+    assert {note[2] for (note,) in made.values()} == {"2"}, "threads as asked, though Ray sets one"
+    devices = {note[0]: note[3] for (note,) in made.values()}
+    assert set(devices.values()) <= {"0", "1"} and len(set(devices.values())) == len(devices), "each its own GPU"
 
 
 def test_who_asks_for_no_gpu_sees_none_and_shares_of_cores_are_filled(engine, tmp_path):
     needs = Needs(cpus=0.5, gpus=0)
     assert (engine.room(needs).workers, engine.room(needs).gpu) == (4, False)
-    engine.map([Job("job", lambda: Noting(tmp_path, pause=1.0).run, range(8))], needs)
+    engine.map([Job("job", lambda: Meeting(tmp_path, together=4).run, range(4))], needs)
     made = [note for (note,) in notes(tmp_path).values()]
-    assert len(made) == 8 and {note[3] for note in made} == {"none"}
-    assert len({note[0] for note in made}) == 4
+    assert len({note[0] for note in made}) == 4, "four at once on two cores, each waiting for the others"
+    assert {note[3] for note in made} == {"none"}
 
 
 def test_a_failing_shard_is_said_once_and_the_others_are_made(engine, tmp_path, capsys):
@@ -85,25 +89,33 @@ def test_a_lost_workers_shard_is_made_by_another_and_no_other_is_made_again(engi
     assert "job, shard 1: its worker" in capsys.readouterr().err
 
 
-def test_a_shard_that_kills_every_worker_is_given_up(engine, tmp_path):
-    with pytest.raises(UserError, match=f"job, shard 1: its worker was lost {TRIES} times"):
+def test_a_shard_that_kills_every_worker_is_given_up(engine, tmp_path, monkeypatch):
+    monkeypatch.setattr(queue, "TRIES", 2)
+    with pytest.raises(UserError, match="job, shard 1: its worker was lost 2 times"):
         engine.map([Job("job", lambda: Dying(tmp_path, always=True).run, range(3))], Needs(cpus=1, gpus=0))
     counts = {name: len(attempts) for name, attempts in notes(tmp_path).items()}
-    assert counts == {"job-0": 1, "job-1": TRIES, "job-2": 1}
+    assert counts == {"job-0": 1, "job-1": 2, "job-2": 1}
 
 
 def test_a_worker_with_other_code_is_refused(engine, tmp_path, monkeypatch):
-    mine = ray_engine.Same.here()
-    for field, told in (("version", "expected antar other"), ("code", "found other code of that version")):
-        other = dataclasses.replace(mine, **{field: "other"})
-        monkeypatch.setattr(ray_engine.Same, "here", classmethod(lambda _, other=other: other))
-        with pytest.raises(UserError, match=told):
-            engine.map([Job("job", lambda: Noting(tmp_path).run, [0])], Needs(cpus=1, gpus=0))
-    other = dataclasses.replace(mine, packages=mine.packages | {"torch": "0.1"})
+    other = dataclasses.replace(Same.here(), code="other")
     monkeypatch.setattr(ray_engine.Same, "here", classmethod(lambda _: other))
-    with pytest.raises(UserError, match=r"expected torch 0\.1 as on the driver"):
+    with pytest.raises(UserError, match=r"^worker on .*: expected the driver's code of antar .*, found other code"):
         engine.map([Job("job", lambda: Noting(tmp_path).run, [0])], Needs(cpus=1, gpus=0))
     assert not notes(tmp_path)
+
+
+def test_what_a_worker_must_have_as_the_driver_has_it():
+    driver = Same("1.0", "abc", {"torch": "2.13.0", "numpy": "2.4.6"})
+    assert driver.difference(driver) is None
+    for change, told in (
+        ({"version": "1.1"}, "expected antar 1.0 as on the driver, found 1.1"),
+        ({"code": "abd"}, "expected the driver's code of antar 1.0, found other code of that version"),
+        ({"packages": {"torch": "2.13.0"}}, "expected numpy 2.4.6 as on the driver, found none"),
+        ({"packages": {"torch": "2.12.0", "numpy": "2.4.6"}}, "expected torch 2.13.0 as on the driver, found 2.12.0"),
+    ):
+        assert driver.difference(dataclasses.replace(driver, **change)) == told
+    assert "+" not in Same.here().packages["torch"], "a build for CPUs and one for GPUs of one version are the same"
 
 
 def test_a_worker_that_does_not_see_the_run_folder_is_refused(engine, tmp_path, monkeypatch):
@@ -129,7 +141,8 @@ def test_nothing_to_make_asks_nobody(engine):
 
 def nine(folder: Path, **changes):
     """A study of nine dictionaries: base, chat and delta at three layers."""
-    recipe = yaml.safe_load(STUDY)["dictionaries"] | {"sides": ["base", "chat", "delta"], "seeds": 0, "folds": 0}
+    recipe = yaml.safe_load(STUDY)["dictionaries"] | {"sides": ["base", "chat", "delta"], "seeds": 0}
+    recipe |= {"folds": 0, "baselines": []}
     study = {
         "models": {"base": {"path": "nowhere"}, "chat": {"path": "nowhere"}},
         "extract": {"layers": [0, 1, 2]},

@@ -12,7 +12,7 @@ import pytest
 from antar.core.errors import UserError
 from antar.core.lock import only_process
 from antar.core.manifest import read_manifest
-from antar.pipeline import open_study, run_part
+from antar.pipeline import open_study, run_part, run_study
 from antar.stages.parts import Part
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -71,7 +71,7 @@ def test_parts_made_at_once_and_sealed_equal_one_extraction(before, tmp_path_fac
 
     kept = {path: path.stat().st_mtime_ns for path in run.glob("activations/*/*.safetensors")}
     again = antar("extract", study, "--shard", "0/3", cwd=before)
-    assert again.returncode == 0 and "part 0/3: 0 of 32 shards made now" in again.stderr, again.stderr
+    assert again.returncode == 0 and "part 0/3: 0 of its 12 shards made now" in again.stderr, again.stderr
     sealed = antar("extract", study, cwd=before)
     assert sealed.returncode == 0, sealed.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what the parts made is kept"
@@ -120,3 +120,19 @@ def test_a_damaged_shard_of_a_sealed_site_is_made_again_by_its_part(finished, tm
     assert sums_of(run / "activations") == {
         name: value for name, value in before.items() if name != "base.layer00/manifest.json"
     }
+
+
+def test_parts_made_on_two_disks_are_laid_side_by_side_and_kept(finished, before, tmp_path_factory):
+    """As where no storage is shared: shards carry their own proof, so they may be copied into one run folder."""
+    folders = [before, tmp_path_factory.mktemp("other disk")]
+    shutil.copytree(before, folders[1], dirs_exist_ok=True)
+    for number, folder in enumerate(folders):
+        run_part(open_study(folder / "micro.yaml", folder / "runs"), Part(number, 2))
+    name = "runs/micro/activations"
+    shutil.copytree(folders[1] / name, before / name, dirs_exist_ok=True)
+    context = open_study(before / "micro.yaml", before / "runs")
+    made = {path: path.stat().st_mtime_ns for path in before.rglob("activations/*/*.safetensors")}
+    assert len(made) == 8 * (1 + 4 * 2)
+    run_study(context, only="extract")
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    assert len(list(before.rglob("activations/*/manifest.json"))) == 1 + 4 * 2

@@ -12,6 +12,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import time
 import warnings
 from collections.abc import Generator, Sequence
@@ -29,6 +30,7 @@ from antar.engines.ray_worker import BEACON, Outcome, Same, Terms, Worker
 WAIT_SECONDS = 900.0
 """How long nothing may work before the driver gives up: a cluster that grows on demand takes minutes for a node."""
 SPEAK_SECONDS = 60.0
+ANSWER_SECONDS = 10.0
 OBJECT_STORE_BYTES = 128 * 2**20
 """On an own machine: tasks travel through it, results do not."""
 
@@ -85,6 +87,7 @@ class RayEngine:
         # Ray would warn of a change to come; workers that asked for no GPU hide theirs themselves.
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         options: dict[str, Any] = {"object_store_memory": OBJECT_STORE_BYTES} if local else {}
+        _check_answers(self._address)
         before = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(
@@ -113,6 +116,20 @@ def _import_ray() -> Any:
             f"--engine ray: expected the package ray, found none ({error}); pip install 'antar[ray]'"
         ) from error
     return ray
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself tries an address where nobody is for minutes, and says so in its own words."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(
+            f"--address {address}: expected the head of a Ray cluster, found no answer ({error}); start one with "
+            "`ray start --head`, or leave --address out to use this machine"
+        ) from error
 
 
 @contextmanager

@@ -120,9 +120,10 @@ class Sharded:
     facts: Callable[[Artifact], Mapping[str, Any]] = lambda _: {}
     bar: ShardBar | None = None
 
-    def lacking(self, stale: bool) -> list[int]:
-        """The shards that are not whole, or not of these artifacts, everywhere. The bar hears of the others."""
-        lacking = [shard for shard in range(self.n_shards) if stale and not _shard_everywhere(self.artifacts, shard)]
+    def lacking(self, among: Sequence[int]) -> list[int]:
+        """Those of the shards `among` that are not whole, or not of these artifacts, everywhere. The bar hears of all
+        other shards, that they are not to be made."""
+        lacking = [shard for shard in among if not _shard_everywhere(self.artifacts, shard)]
         if self.bar is not None:
             for kept in sorted(set(range(self.n_shards)) - set(lacking)):
                 self.bar.kept(kept)
@@ -143,7 +144,7 @@ def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS
         if not state.fresh:
             _announce([state])
             _take_away(state)
-    lacking = [work.lacking(at in stale) for at, work in enumerate(works)]
+    lacking = [work.lacking(range(work.n_shards) if at in stale else []) for at, work in enumerate(works)]
     engine.map([work.job(shards) for work, shards in zip(works, lacking, strict=True)], needs)
     made: list[list[Manifest]] = []
     for at, work in enumerate(works):
@@ -174,7 +175,7 @@ def make_part(work: Sharded, part: Part) -> int:
     for artifact in work.artifacts:
         if not artifact.state().fresh:
             artifact.manifest_path.unlink(missing_ok=True)
-    lacking = [shard for shard in part.shards(work.n_shards) if not _shard_everywhere(work.artifacts, shard)]
+    lacking = work.lacking(part.shards(work.n_shards))
     InlineEngine().map([work.job(lacking)])
     return len(lacking)
 

@@ -42,7 +42,8 @@ def make(context: Context) -> None:
         works = [_side(context, side, facts, bar) for side in models]
         if context.part is not None:
             made = sum(make_part(work, context.part) for work in works)
-            say(f"  part {context.part}: {made} of {len(works) * n_shards(n_texts, cfg)} shards made now")
+            share = len(works) * len(context.part.shards(n_shards(n_texts, cfg)))
+            say(f"  part {context.part}: {made} of its {share} shards made now")
             return
         ensure_all(works, context.engine, context.needs(context.study.engine.extract, cfg.device, cfg.threads))
     if precision_wanted(context):
