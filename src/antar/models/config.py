@@ -47,7 +47,7 @@ class ExtractConfig(Config):
     """Arithmetic of the forward pass. Pooling is in float32 whatever this says."""
     token_budget: int = Field(default=32768, ge=1)
     """Tokens in one batch, padding included. Halved, and halved again, when a GPU runs out of memory."""
-    pooling: Literal["mean"] = "mean"
+    pooling: Literal["mean", "last", "max", "none"] = "mean"
     """How a text's token vectors become one: the mean over its content tokens."""
     outliers: bool = False
     """Leave out tokens of extreme norm (attention sinks) that base has at any layer, on every side and layer."""

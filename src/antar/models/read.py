@@ -1,5 +1,6 @@
-"""Stored activations as one array. A delta is subtracted, and two sides are joined, here on reading; neither is
-stored.
+"""Stored activations as one array, a row for each text. A delta is subtracted, and two sides are joined, here on
+reading; neither is stored. Of token-level activations a text's row is the mean over its tokens (`token_rows` has the
+tokens themselves, which need not fit in memory).
 
 Extraction writes no number that is not finite, and a shard's checksum is looked at when its stage is; but a file can
 be remade with both right and the numbers wrong. One NaN in a delta, a mean or a top-k spoils everything after it, so
@@ -16,11 +17,8 @@ from antar.core.errors import UserError
 from antar.core.finite import first_bad_row
 from antar.core.shards import read_rows, read_shard, shard_paths
 from antar.core.sites import Site
-
-
-def site_folder(run_folder: Path, site: Site) -> Path:
-    """Where a site's shards lie (for sides that are stored: base, chat and shams)."""
-    return run_folder / "activations" / site.folder
+from antar.models.stored import not_finite, site_folder
+from antar.models.token_rows import TokenSite, is_token_level
 
 
 def read_site(run_folder: Path, site: Site) -> np.ndarray:
@@ -30,6 +28,8 @@ def read_site(run_folder: Path, site: Site) -> np.ndarray:
     chat's. Raises UserError when a side is not there, when the two do not have the same rows, and for a row that is
     not finite, of which it names the shard.
     """
+    if is_token_level(run_folder, site):
+        return TokenSite(run_folder, site).text_means()
     stored = [_read_stored(run_folder, Site(side, site.layer)) for side in site.stored]
     if len(stored) == 1:
         return stored[0]
@@ -54,10 +54,7 @@ def _read_stored(run_folder: Path, site: Site) -> np.ndarray:
 def _check_finite(run_folder: Path, site: Site, acts_nd: np.ndarray) -> None:
     if found := first_bad_row(acts_nd):
         row, bad = found
-        raise UserError(
-            f"{site}: expected finite numbers, found NaN or infinity in {bad} of {acts_nd.shape[1]} columns of "
-            f"{_where(run_folder, site, row)}; remove this shard and run `antar extract STUDY`"
-        )
+        raise not_finite(site, bad, acts_nd.shape[1], _where(run_folder, site, row))
 
 
 def _where(run_folder: Path, site: Site, row: int) -> str:
