@@ -76,11 +76,10 @@ def test_blocks_are_whole_texts_in_order(tmp_path, sides, side, block_bytes):
 
 def test_one_shard_is_read_at_a_time(tmp_path, sides):
     site = TokenSite(tmp_path, Site("chat", 2), 4 * D * 9)
-    found = list(site.of_shard(1))
-    assert [text for block, _ in found for text in block.texts] == list(range(7, 14))
-    np.testing.assert_array_equal(
-        np.concatenate([acts_nd for _, acts_nd in found]), np.concatenate(sides["chat"][7:14])
-    )
+    blocks = site.blocks_of(1)
+    assert [text for block in blocks for text in block.texts] == list(range(7, 14))
+    found = np.concatenate([site.read(block) for block in blocks])
+    np.testing.assert_array_equal(found, np.concatenate(sides["chat"][7:14]))
 
 
 @pytest.mark.parametrize("both", [False, True])

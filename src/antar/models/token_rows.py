@@ -9,21 +9,19 @@ more. Such a site is too large for one array, so whoever reads it takes *blocks*
 from __future__ import annotations
 
 import hashlib
-import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
 
 from antar.core.errors import UserError
 from antar.core.finite import first_bad_row
-from antar.core.shards import PROOF, shard_paths
+from antar.core.shards import shard_paths
 from antar.core.sites import Site
-from antar.models.stored import not_finite, site_folder
+from antar.models.stored import ShardHeader, not_finite, read_part, site_folder
 
 BLOCK_BYTES = 8 * 2**20
 """What a block may take, of one side; a longer text is a block of its own."""
@@ -32,7 +30,7 @@ BLOCK_BYTES = 8 * 2**20
 def is_token_level(run_folder: Path, site: Site) -> bool:
     """Whether the shards of `site` hold a row a token. False where there are none."""
     paths = shard_paths(site_folder(run_folder, Site(site.stored[0], site.layer)))
-    return bool(paths) and _Header.of(paths[0]).offsets is not None
+    return bool(paths) and ShardHeader.of(paths[0]).offsets is not None
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class TokenSite:
     def __init__(self, run_folder: Path, site: Site, block_bytes: int = BLOCK_BYTES) -> None:
         self.site = site
         self._paths = {side: shard_paths(site_folder(run_folder, Site(side, site.layer))) for side in site.stored}
-        headers = {side: [_Header.of(path) for path in paths] for side, paths in self._paths.items()}
+        headers = {side: [ShardHeader.of(path) for path in paths] for side, paths in self._paths.items()}
         first = next(iter(headers.values()))
         if not first:
             raise UserError(f"{run_folder}, {site}: expected shards, found none; run `antar extract STUDY` first")
@@ -71,7 +69,7 @@ class TokenSite:
         self.blocks: list[Block] = []
         start = 0
         for shard, header in enumerate(first):
-            offsets = header.checked_offsets()
+            offsets = _checked_offsets(header)
             self.blocks += _cut(shard, start, offsets, max(1, block_bytes // (4 * d_model)))
             start += len(offsets) - 1
         self.n_texts = start
@@ -92,11 +90,11 @@ class TokenSite:
             return np.concatenate(stored, axis=1)
         return np.subtract(stored[0], stored[1], out=stored[0])
 
-    def of_shard(self, shard: int) -> Iterator[tuple[Block, np.ndarray]]:
-        """The blocks of one shard with their rows."""
-        for block in self.blocks:
-            if block.shard == shard:
-                yield block, self.read(block)
+    def blocks_of(self, shard: int) -> list[Block]:
+        def number(block: Block) -> int:
+            return block.shard
+
+        return self.blocks[bisect_left(self.blocks, shard, key=number) : bisect_right(self.blocks, shard, key=number)]
 
     def text_means(self) -> np.ndarray:
         """float32 `[n_texts, width]`: each text's mean over its rows, summed in fp64."""
@@ -108,11 +106,7 @@ class TokenSite:
 
     def _read(self, side: str, block: Block) -> np.ndarray:
         path = self._paths[side][block.shard]
-        try:
-            with safe_open(path, framework="numpy") as handle:
-                acts_nd = handle.get_slice("acts")[block.rows.start : block.rows.stop]
-        except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: expected a whole shard, found {error}; run the study again") from error
+        acts_nd = read_part(path, block.rows)
         if found := first_bad_row(acts_nd):
             row, bad = found
             text = block.texts[int(np.searchsorted(block.offsets, row, side="right")) - 1]
@@ -172,46 +166,24 @@ class TokenRows:
         return np.diff(block.offsets)[self._chosen[block.texts.start : block.texts.stop]]
 
 
-@dataclass(frozen=True)
-class _Header:
-    """What a shard says without its rows being read; offsets: None in one that has a row a text."""
-
-    path: Path
-    rows: int
-    width: int
-    offsets: np.ndarray | None
-    proof: str
-
-    @classmethod
-    def of(cls, path: Path) -> _Header:
-        try:
-            with safe_open(path, framework="numpy") as handle:
-                rows, width = handle.get_slice("acts").get_shape()
-                there: Any = handle.keys()
-                offsets = handle.get_tensor("offsets") if "offsets" in there else None
-                proof = json.loads((handle.metadata() or {}).get(PROOF, "{}"))
-        except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(f"{path}: expected a whole shard, found {error}; run the study again") from error
-        return cls(path, rows, width, offsets, str(proof.get("sha256")))
-
-    def checked_offsets(self) -> np.ndarray:
-        """int64 `[texts + 1]`. Raises UserError where they are not there or do not cut the rows into texts."""
-        offsets = self.offsets
-        if offsets is None:
-            raise UserError(
-                f"{self.path}: expected a row for each token and offsets, found a row for each text; run "
-                "`antar extract STUDY`"
-            )
-        whole = offsets.ndim == 1 and len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == self.rows
-        if not whole or (np.diff(offsets) < 1).any():
-            raise UserError(
-                f"{self.path}: expected offsets from 0 to its {self.rows} rows with a row or more for each text, "
-                "found others; remove this shard and run `antar extract STUDY`"
-            )
-        return offsets.astype(np.int64)
+def _checked_offsets(header: ShardHeader) -> np.ndarray:
+    """int64 `[texts + 1]`. Raises UserError where they are not there or do not cut the rows into texts."""
+    offsets = header.offsets
+    if offsets is None:
+        raise UserError(
+            f"{header.path}: expected a row for each token and offsets, found a row for each text; run "
+            "`antar extract STUDY`"
+        )
+    whole = offsets.ndim == 1 and len(offsets) > 0 and offsets[0] == 0 and offsets[-1] == header.rows
+    if not whole or (np.diff(offsets) < 1).any():
+        raise UserError(
+            f"{header.path}: expected offsets from 0 to its {header.rows} rows with a row or more for each text, "
+            "found others; remove this shard and run `antar extract STUDY`"
+        )
+    return offsets.astype(np.int64)
 
 
-def _check_alike(site: Site, side: str, first: Sequence[_Header], other: Sequence[_Header]) -> None:
+def _check_alike(site: Site, side: str, first: Sequence[ShardHeader], other: Sequence[ShardHeader]) -> None:
     """All sides keep the same tokens of the same texts."""
     alike = len(first) == len(other) and all(
         a.width == b.width

@@ -30,6 +30,7 @@ from antar.models import read_site
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device
+from antar.stages.token_level import TokenMeasure, is_token_level, root_mean_square, token_rows, token_sample
 
 JITTER = 1e-6
 """Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
@@ -55,6 +56,8 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
     """The dictionary in the folder `root` of the run."""
     study = context.study
     config = config_slice(study.dictionaries, *_NO_EFFECT) | {"seed": study.seed, "dictionary": str(dictionary)}
+    if not is_token_level(context):
+        config.pop("stream_buffer")
     if dictionary.fold is not None:
         config["folds"] = study.dictionaries.folds
     return Artifact(
@@ -63,7 +66,9 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
         Fingerprint(
             inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
             config=config,
-            code=code_version("dictionaries", "stages/train.py", "stages/stacks.py", "core/seeds.py"),
+            code=code_version(
+                "dictionaries", "stages/train.py", "stages/stacks.py", "stages/token_level.py", "core/seeds.py"
+            ),
         ),
     )
 
@@ -72,7 +77,8 @@ def make(context: Context) -> None:
     texts = context.texts()
     ids = context.dictionary_ids()
     checkpoints = context.folder / "dictionaries" / FOLDER
-    device = stacking_device(context.study.dictionaries)
+    # Tokens stay on the disk, and a stack's rows are on the device: there dictionaries are trained one by one.
+    device = None if is_token_level(context) else stacking_device(context.study.dictionaries)
     stacks: Stacks | None = None
     if device is not None:
         stale = [one for one in ids if one.kind is None and not artifact_of(context, one).state().fresh]
@@ -85,7 +91,8 @@ def make(context: Context) -> None:
             title = f"{dictionary} ({number} of {len(ids)})"
             if stacks is not None and dictionary in stacks:
                 job = stacks.job(dictionary)
-                return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
+                parts = _parts_of_job(texts, dictionary, job)
+                return _write(context, dictionary, artifact, stacks.trained(dictionary), job.acts_nd, parts)
             return train_one(context, texts, dictionary, artifact, title)
 
         ensure_files(artifact, train)
@@ -97,9 +104,43 @@ def train_one(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     """Train `dictionary` by the study's recipe into the artifact's folder; its files and facts."""
+    if is_token_level(context):
+        return _train_on_tokens(context, texts, dictionary, artifact, title)
     (job,) = _jobs(context, texts, [dictionary]).values()
-    trained = _train(context, dictionary, artifact, job, title)
-    return _write(context, texts, dictionary, artifact, job, trained)
+    trained = train_dictionary(
+        job.acts_nd[job.train_rows],
+        job.acts_nd[job.val_rows],
+        context.study.dictionaries,
+        seed=job.seed,
+        checkpoint=artifact.folder / "checkpoint",
+        title=title,
+        floor=job.floor,
+        kind=dictionary.kind or "topk",
+    )
+    return _write(context, dictionary, artifact, trained, job.acts_nd, _parts_of_job(texts, dictionary, job))
+
+
+def _train_on_tokens(
+    context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """As `train_one`, on a stream of tokens."""
+    study, site = context.study, dictionary.site
+    train, val = training_rows(texts, study.dictionaries, dictionary.fold, study.seed)
+    floor = 0.0
+    if site.difference is not None:
+        floor = JITTER * root_mean_square(context, Site(site.difference[0], site.layer), train)
+    trained = train_dictionary(
+        token_rows(context, dictionary, train),
+        token_sample(context, dictionary, val),
+        study.dictionaries,
+        seed=derive_seed(study.seed, "dictionary", str(dictionary)),
+        checkpoint=artifact.folder / "checkpoint",
+        title=title,
+        floor=floor,
+        kind=dictionary.kind or "topk",
+    )
+    on = TokenMeasure.of_parts(context, dictionary, evaluation_parts(texts, train))
+    return _write(context, dictionary, artifact, trained, on.acts_nd, on.parts, {"tokens_of": on.of})
 
 
 def _jobs(
@@ -119,40 +160,32 @@ def _jobs(
     return jobs
 
 
-def _train(
-    context: Context, dictionary: DictionaryId, artifact: Artifact, job: StackedJob, title: str
-) -> TrainedDictionary:
-    return train_dictionary(
-        job.acts_nd[job.train_rows],
-        job.acts_nd[job.val_rows],
-        context.study.dictionaries,
-        seed=job.seed,
-        checkpoint=artifact.folder / "checkpoint",
-        title=title,
-        floor=job.floor,
-        kind=dictionary.kind or "topk",
-    )
-
-
-def _write(
-    context: Context,
-    texts: pl.DataFrame,
-    dictionary: DictionaryId,
-    artifact: Artifact,
-    job: StackedJob,
-    trained: TrainedDictionary,
-) -> tuple[Sequence[Path], Mapping[str, Any]]:
-    folder = artifact.folder
+def _parts_of_job(texts: pl.DataFrame, dictionary: DictionaryId, job: StackedJob) -> dict[str, np.ndarray]:
     # Of a dictionary of both sides' rows the base half says which texts it was trained on.
     parts = evaluation_parts(texts, job.train_rows[job.train_rows < texts.height])
     if dictionary.is_joint_rows:
         parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
+    return parts
+
+
+def _write(
+    context: Context,
+    dictionary: DictionaryId,
+    artifact: Artifact,
+    trained: TrainedDictionary,
+    acts_nd: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    about: Mapping[str, Any] | None = None,
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """Write what was trained, and its metrics on `parts` (name → rows of `acts_nd`); `about`: said beside them."""
+    folder = artifact.folder
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
-    metrics = evaluate(trained.dictionary, job.acts_nd, parts, beside_baselines=not dictionary.is_baseline)
+    metrics = evaluate(trained.dictionary, acts_nd, parts, beside_baselines=not dictionary.is_baseline)
+    metrics |= about or {}
     names = ["cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json"]
     if dictionary.kind == "crosscoder" and not dictionary.is_replica:
-        metrics["latent_scaling"] = _scale_latents(trained.dictionary, job.acts_nd[job.train_rows], artifact, context)
+        metrics["latent_scaling"] = _scale_latents(trained.dictionary, acts_nd[parts["train"]], artifact, context)
         names.append(SCALING_FILE)
     write_json(folder / "metrics.json", metrics)
     remove_checkpoint(folder / "checkpoint")
