@@ -18,7 +18,7 @@ from antar.core.errors import UserError
 from antar.core.finite import first_bad_row
 from antar.core.shards import read_shard, shard_name, shard_paths, write_shard
 from antar.core.sites import DictionaryId, codes_folder
-from antar.core.sparse import SparseCodes
+from antar.core.sparse import CodeSource, SparseCodes
 
 
 class Encoder(Protocol):
@@ -120,6 +120,15 @@ class StrongerCodes:
     def parts(self) -> Iterator[tuple[int, SparseCodes]]:
         for (first, codes), (_, others) in zip(self.one.parts(), self.other.parts(), strict=True):
             yield first, codes.maximum(others)
+
+
+def some_rows(codes: CodeSource, rows: np.ndarray) -> SparseCodes:
+    """The codes of some texts (int64, ascending), in memory."""
+    found: list[SparseCodes] = []
+    for first, part in codes.parts():
+        lo, hi = np.searchsorted(rows, (first, first + len(part)))
+        found.append(part.rows(rows[lo:hi] - first))
+    return concatenate(found)
 
 
 def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shard: int) -> Path:

@@ -15,16 +15,14 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.shards import shard_name, shard_rows
 from antar.core.sites import DictionaryId, Site, codes_folder
-from antar.core.sparse import SparseCodes
 from antar.dictionaries import Dictionary, geometry, load_dictionary
 from antar.features.codes import encode_site, write_codes_shard
 from antar.features.examples import examples_frame
 from antar.features.facts import features_frame
-from antar.features.token_codes import encode_texts
-from antar.models import Block, SiteRows, TokenSite, read_site
+from antar.models import SiteRows, TokenSite, read_site
 from antar.stages.artifact import Artifact, ensure_files, ensure_shards
 from antar.stages.context import Context, config_slice
-from antar.stages.token_level import is_token_level
+from antar.stages.token_level import codes_of_shard, is_token_level
 from antar.stages.train import site_content, training_rows
 
 ROWS_PER_SHARD = 8192
@@ -80,6 +78,13 @@ def _tables(context: Context) -> Artifact:
 
 
 def make(context: Context) -> None:
+    make_codes(context)
+    artifact = _tables(context)
+    manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
+    say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")
+
+
+def make_codes(context: Context) -> None:
     n_texts = context.n_texts()
     ranges = shard_rows(n_texts, _texts_per_shard(context))
     sets = context.code_sets()
@@ -93,9 +98,6 @@ def make(context: Context) -> None:
                 bar.advance()
 
             ensure_shards([artifact], len(ranges), task, context.engine)
-    artifact = _tables(context)
-    manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
-    say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")
 
 
 class _Encoder:
@@ -118,16 +120,10 @@ class _Encoder:
             )
         dictionary, rows = self._loaded
         if isinstance(rows, TokenSite):
-            codes = encode_tokens(dictionary, rows, rows.blocks_of(shard), self._context)
+            codes = codes_of_shard(self._context, dictionary, rows, shard)
         else:
             codes = encode_site(dictionary, rows.read(self._ranges[shard]))
         write_codes_shard(self._artifact.folder / shard_name(shard), codes, self._artifact.fingerprint.sha256)
-
-
-def encode_tokens(dictionary: Dictionary, site: TokenSite, blocks: Sequence[Block], context: Context) -> SparseCodes:
-    """The codes of the texts of some blocks, pooled over their tokens as the study says."""
-    rows = ((block.offsets, site.read(block)) for block in blocks)
-    return encode_texts(dictionary, rows, context.study.features.token_codes, dictionary.k)
 
 
 def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mapping[str, Any]]:

@@ -18,7 +18,6 @@ from antar.core.seeds import derive_seed
 from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
-from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.counterparts import Share, as_records
@@ -37,7 +36,7 @@ from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
-from antar.stages.train import both_sides, read_rows_of, training_rows
+from antar.stages.train import fires_in_training, rows_in_training, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
@@ -270,12 +269,11 @@ class _Shapes:
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
         if not replicas_of:
             return
-        rows = both_sides(train_rows, context.n_texts()) if one.is_joint_rows else train_rows
-        train_nd = read_rows_of(context, one)[rows]
+        rows = rows_in_training(context, one, train_rows)
         decoder_nd = load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd
         for other in replicas_of:  # one at a time: five folds and three seeds need not fit in memory together
             replica = load_dictionary(context.folder / "dictionaries" / other.folder)
-            fires = encode_site(replica, train_nd).firing_counts() > 0
+            fires = fires_in_training(replica, rows)
             seed = derive_seed(context.study.seed, "stability", str(other))
             measured = measure_stability(decoder_nd, [replica.decoder_nd], live, [fires], seed=seed)
             self.stability[str(other)], self.stability_null[str(other)] = measured.by_latent, measured.null

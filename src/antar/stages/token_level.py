@@ -6,14 +6,17 @@ that stop the training, and those that a dictionary and its baselines are measur
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from antar.core.seeds import derive_seed
 from antar.core.sites import DictionaryId, Site
+from antar.core.sparse import SparseCodes
+from antar.dictionaries import Dictionary
 from antar.dictionaries.stream import SAMPLE_ROWS, Moments, sample_rows
+from antar.features.token_codes import encode_texts
 from antar.models import TokenRows, TokenSite
 from antar.stages.context import Context
 
@@ -38,7 +41,30 @@ def token_sample(context: Context, one: DictionaryId, texts: np.ndarray) -> np.n
 def root_mean_square(context: Context, site: Site, texts: np.ndarray) -> float:
     """Of the tokens of `texts` at a stored site."""
     moments = Moments.of(TokenRows([TokenSite(context.folder, site)], texts))
-    return float(np.sqrt(moments.raw_d.sum() / (moments.rows * len(moments.raw_d))))
+    return float(np.sqrt(moments.raw_d.sum() / (max(moments.rows, 1) * len(moments.raw_d))))
+
+
+def codes_of_shard(context: Context, dictionary: Dictionary, site: TokenSite, shard: int) -> SparseCodes:
+    """The codes of a shard's texts, pooled over their tokens as the study says."""
+    rows = ((block.offsets, site.read(block)) for block in site.blocks_of(shard))
+    return encode_texts(dictionary, rows, context.study.features.token_codes, dictionary.k)
+
+
+def codes_of_texts(context: Context, dictionary: Dictionary, site: Site, texts: np.ndarray) -> SparseCodes:
+    """The same of some texts, in their order."""
+    tokens = TokenSite(context.folder, site)
+    chosen = np.zeros(tokens.n_texts, bool)
+    chosen[texts] = True
+
+    def blocks() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for block in tokens.blocks:
+            its = chosen[block.texts.start : block.texts.stop]
+            if its.any():
+                lengths = np.diff(block.offsets)
+                yield np.concatenate([[0], np.cumsum(lengths[its])]), tokens.read(block)[np.repeat(its, lengths)]
+
+    codes = encode_texts(dictionary, blocks(), context.study.features.token_codes, dictionary.k)
+    return codes.rows(np.searchsorted(np.flatnonzero(chosen), texts))
 
 
 @dataclass(frozen=True)

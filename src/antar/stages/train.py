@@ -26,7 +26,8 @@ from antar.dictionaries import (
 )
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stacked import StackedJob
-from antar.models import read_site
+from antar.features.codes import encode_site
+from antar.models import TokenRows, read_site
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device
@@ -211,6 +212,22 @@ def read_rows_of(context: Context, dictionary: DictionaryId) -> np.ndarray:
         return joined_nd
     half = joined_nd.shape[1] // 2
     return np.concatenate([joined_nd[:, :half], joined_nd[:, half:]])
+
+
+def rows_in_training(context: Context, dictionary: DictionaryId, train: np.ndarray) -> np.ndarray | TokenRows:
+    """The rows of the texts `train` that a dictionary reads; of token-level activations on the disk."""
+    if is_token_level(context):
+        return token_rows(context, dictionary, train)
+    rows = both_sides(train, context.n_texts()) if dictionary.is_joint_rows else train
+    return read_rows_of(context, dictionary)[rows]
+
+
+def fires_in_training(dictionary: Dictionary, rows: np.ndarray | TokenRows) -> np.ndarray:
+    """bool `[n_latents]`: which latents fire on any of the rows."""
+    if isinstance(rows, np.ndarray):
+        return encode_site(dictionary, rows).firing_counts() > 0
+    pieces = (encode_site(dictionary, rows.read(piece)) for piece in range(len(rows.sizes)))
+    return np.sum([codes.firing_counts() for codes in pieces], axis=0) > 0
 
 
 def both_sides(rows: np.ndarray, n_texts: int) -> np.ndarray:
