@@ -21,7 +21,7 @@ from antar.dictionaries import load_dictionary
 from antar.engines import InlineEngine
 from antar.features import ContrastConfig, measure_contrasts
 from antar.models import read_site
-from antar.stages import features, train
+from antar.stages import costs, features, train
 from antar.stages.context import Context
 from antar.stages.counterparts import measure_counterparts
 from antar.stages.token_level import TokenMeasure
@@ -241,3 +241,17 @@ def test_stacks_are_refused_where_rows_stay_on_the_disk() -> None:
     raw = yaml.safe_load(STUDY) | study_of("none", stacked="always")
     with pytest.raises(UserError, match=r"dictionaries\.stacked: with extract\.pooling none .* use auto or never"):
         parse_study(raw, "study")
+
+
+def test_the_plan_counts_tokens_on_the_disk_and_a_bounded_memory(
+    pooled: Context, one_token: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(costs, "_width", lambda _: 2048)
+    found = [{one.what: one for one in costs.estimate_costs(context)} for context in (pooled, one_token)]
+    disk = [float(one["disk"].amount.split()[0]) for one in found]
+    assert disk[1] > 100 * disk[0]  # 512 tokens a text
+    assert "its rows twice" in found[0]["memory to train"].basis
+    assert "a buffer and samples of its rows" in found[1]["memory to train"].basis
+    # The same bound for any number of texts: the buffer, and five samples of the crosscoder's 4,096 columns.
+    memory = float(found[1]["memory to train"].amount.split()[0])
+    assert memory == pytest.approx((512 * 2**20 + 5 * 2**15 * 4096 * 4) / 2**30, abs=0.02)
