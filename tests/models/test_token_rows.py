@@ -74,6 +74,14 @@ def test_blocks_are_whole_texts_in_order(tmp_path, sides, side, block_bytes):
     assert site.width == wanted[0].shape[1]
 
 
+def test_a_site_is_iterated_with_the_text_of_each_row(tmp_path, sides):
+    wanted = expected(sides, "delta")
+    found = list(TokenSite(tmp_path, Site("delta", 2), 4 * D * 9))
+    np.testing.assert_array_equal(np.concatenate([rows for _, rows in found]), np.concatenate(wanted))
+    text_of = np.repeat(np.arange(30), [len(one) for one in wanted])
+    np.testing.assert_array_equal(np.concatenate([texts for texts, _ in found]), text_of)
+
+
 def test_one_shard_is_read_at_a_time(tmp_path, sides):
     site = TokenSite(tmp_path, Site("chat", 2), 4 * D * 9)
     blocks = site.blocks_of(1)

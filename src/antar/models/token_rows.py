@@ -81,6 +81,11 @@ class TokenSite:
         """A checksum of what the shards say of themselves, without reading their rows."""
         return hashlib.sha256("\n".join([str(self.site), *self._proofs]).encode()).hexdigest()
 
+    def __iter__(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """(the text of each row, int64 `[rows]`; the rows, float32 `[rows, width]`), block by block."""
+        for block in self.blocks:
+            yield np.repeat(np.arange(block.texts.start, block.texts.stop), np.diff(block.offsets)), self.read(block)
+
     def read(self, block: Block) -> np.ndarray:
         """float32 `[len(block.rows), width]`. Raises UserError for a row that is not finite, naming its shard."""
         stored = [self._read(side, block) for side in self.site.stored]
