@@ -9,7 +9,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm test-kill lint format notebook peers \
-        bench-train bench-recovery bench-examples bench-labels bench-extract bench-gpu clean
+        bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -96,6 +96,9 @@ bench-recovery: $(VENV)/.run $(PEERS)/.done   ## planted directions found by ant
 
 bench-examples: $(VENV)/.run   ## the top texts of every latent, beside other ways to find them
 	$(BIN)/python -m benchmarks.top_examples
+
+bench-memory: $(VENV)/.run     ## memory of training, codes, examples and a contrast over 20 million token rows
+	$(BIN)/python -m benchmarks.streaming_memory
 
 bench-labels: $(VENV)/.run     ## calls/s of the labelling client beside a loop that only keeps the server busy
 	$(BIN)/python -m benchmarks.label_throughput

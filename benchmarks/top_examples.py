@@ -59,7 +59,9 @@ def with_antar(codes: SparseCodes, n: int) -> Found:
 
 
 def with_numpy(codes: SparseCodes, n: int) -> Found:
-    counts, rows, values = examples._numpy_top(codes, n, np.arange(len(codes)))
+    top = examples._NumpyTop(codes.n_latents, n)
+    top.add(codes, np.arange(len(codes)), 0)
+    counts, rows, values = top.found()
     return np.repeat(np.arange(codes.n_latents), counts), rows, values
 
 

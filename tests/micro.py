@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 MICRO = """\
@@ -47,3 +50,27 @@ def antar(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         antar_command(*arguments), cwd=cwd, env=quiet_environment(), capture_output=True, text=True, check=False
     )
+
+
+def checksums(run: Path) -> dict[str, str]:
+    """Of every file of a run folder, but for those that hold times."""
+    return {
+        path.relative_to(run).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(run.rglob("*"))
+        if path.is_file() and path.name not in ("study.lock.json", ".lock")
+    }
+
+
+def run_until_killed(study: Path, milestone: Path, *options: str) -> str:
+    """`antar run`, killed as soon as the file `milestone` is there; what it said."""
+    with (study.parent / "log").open("w+") as log:
+        process = subprocess.Popen(
+            antar_command("run", study, *options), cwd=study.parent, env=quiet_environment(), stdout=log, stderr=log
+        )
+        deadline = time.monotonic() + 120
+        while process.poll() is None and not milestone.exists() and time.monotonic() < deadline:
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        log.seek(0)
+        return log.read()

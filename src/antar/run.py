@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from antar.dictionaries import Dictionary
     from antar.features.counterparts import Share
     from antar.features.magnitude import Magnitude
+    from antar.models.token_rows import TokenSite
 
 STAGE_OF = {
     "corpus": "corpus",
@@ -252,6 +253,17 @@ class Run:
         for stored in site.stored:
             self._path(f"activations/{Site(stored, layer).folder}")
         return read_site(self.folder, site)
+
+    def tokens(self, side: str, layer: int) -> TokenSite:
+        """The rows of the texts' tokens at a site, where `extract.pooling` was `none`: to be iterated, as
+        `for texts, rows in run.tokens("delta", 6)` with rows float32 `[tokens, d_model]` and the text of each; or
+        read block by block. `activations` has the mean of each text's."""
+        from antar.models.token_rows import TokenSite
+
+        site = Site(side, layer)
+        for stored in site.stored:
+            self._path(f"activations/{Site(stored, layer).folder}")
+        return TokenSite(self.folder, site)
 
     def codes(self, dictionary: DictionaryId | str, side: str) -> SparseCodes:
         """The sparse codes of every text at `side` under a dictionary."""

@@ -145,6 +145,15 @@ class Study(Config):
         return self
 
     @model_validator(mode="after")
+    def _tokens_do_not_stack(self) -> Study:
+        if self.extract.pooling == "none" and self.dictionaries.stacked == "always":
+            raise ValueError(
+                "dictionaries.stacked: with extract.pooling none rows stay on the disk and dictionaries are trained "
+                "one by one; use auto or never"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _variants_are_recipes(self) -> Study:
         for name, overrides in self.sweep.variants.items():
             try:

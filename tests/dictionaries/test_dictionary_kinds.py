@@ -218,7 +218,7 @@ def test_raw_in_raw_out_after_save_and_load(kind: str, tmp_path: Path) -> None:
 def test_folding_is_exact(kind: str) -> None:
     """PITFALLS: decoder bias not unscaled. Normalised and raw are the same dictionary, on both sides."""
     acts_nd, learner = rows_of(kind, 300), LEARNERS[kind]
-    scaling = learner.scaling(acts_nd, lambda rows_nd: fit_scaling(rows_nd, True))
+    scaling = learner.scaling(acts_nd.shape[1], lambda columns: fit_scaling(acts_nd[:, columns], True))
     inner = weights(5, acts_nd.shape[1]).map(Tensor.float)
     raw = learner.fold(inner, scaling, K, 0.8)
     x_bd = scaling.apply(acts_nd, torch.device("cpu"))
@@ -236,14 +236,14 @@ def test_folding_is_exact(kind: str) -> None:
 
 def test_each_side_of_a_crosscoder_has_its_own_centre_and_scale() -> None:
     acts_nd = planted(500)
-    scaling = CrosscoderLearner().scaling(acts_nd, lambda rows_nd: fit_scaling(rows_nd, True))
+    scaling = CrosscoderLearner().scaling(48, lambda columns: fit_scaling(acts_nd[:, columns], True))
     x_nd = scaling.apply(acts_nd, torch.device("cpu")).numpy()
     for side in (slice(0, 24), slice(24, 48)):
         np.testing.assert_allclose(x_nd[:, side].mean(0), 0, atol=1e-5)
         assert np.square(x_nd[:, side]).mean() == pytest.approx(1, rel=1e-5)
     assert scaling.scale_d is not None and scaling.scale_d[-1] > 4 * scaling.scale_d[0]
     with pytest.raises(UserError, match="found an odd number, 47"):
-        CrosscoderLearner().scaling(acts_nd[:, :47], lambda rows_nd: fit_scaling(rows_nd, True))
+        CrosscoderLearner().scaling(47, lambda columns: fit_scaling(acts_nd[:, columns], True))
 
 
 def test_a_crosscoder_starts_with_both_sides_alike_and_ends_with_two_decoders() -> None:

@@ -22,7 +22,8 @@ from antar.features.crosscheck import (
     measure_crosscheck,
     set_scores,
 )
-from antar.features.examples import crosscheck_rows, examples_frame, facet_rows, features_frame
+from antar.features.examples import crosscheck_rows, examples_frame, facet_rows
+from antar.features.facts import features_frame
 
 BASE = DictionaryId("base", 3)
 L = 40

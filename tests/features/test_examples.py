@@ -12,7 +12,8 @@ from antar.core.sparse import SparseCodes
 from antar.features import examples
 from antar.features.codes import codes_shard_path, encode_site, read_codes, write_codes_shard
 from antar.features.config import FeatureConfig
-from antar.features.examples import contrast_rows, examples_frame, features_frame, top_examples
+from antar.features.examples import contrast_rows, examples_frame, top_examples
+from antar.features.facts import features_frame
 
 ID = DictionaryId("base", 6)
 
@@ -78,8 +79,10 @@ def test_both_paths_give_the_same_arrays_on_ascending_descending_and_crowded_cod
     for values in (ramp, ramp[::-1].copy(), rng.exponential(1, (n, k)).astype(np.float32).round(1)):
         codes, kept = SparseCodes(indices, values, n_latents), np.arange(n)
         for top in (1, 20, 4000):
-            twin = examples._numpy_top(codes, top, kept)
-            for ours, theirs in zip(examples._compiled_top(codes, top, kept), twin, strict=True):
+            ours_theirs = [way(n_latents, min(top, n)) for way in (examples._CompiledTop, examples._NumpyTop)]
+            for one in ours_theirs:
+                one.add(codes, kept, 0)
+            for ours, theirs in zip(*(one.found() for one in ours_theirs), strict=True):
                 assert ours.dtype == theirs.dtype and np.array_equal(ours, theirs)
 
 
@@ -88,7 +91,7 @@ def test_a_latent_out_of_range_is_found_and_not_written_to(latent: int) -> None:
     pytest.importorskip("numba")
     codes = SparseCodes(np.array([[0], [latent]], np.int32), np.ones((2, 1), np.float32), 3)
     with pytest.raises(ValueError, match="latents from 0 to 2"):
-        examples._compiled_top(codes, 2, np.arange(2))
+        examples._CompiledTop(3, 2).add(codes, np.arange(2), 0)
 
 
 def test_read_only_codes_and_other_layouts_are_taken_as_they_are() -> None:

@@ -53,7 +53,8 @@ def context(tmp_path, monkeypatch):
         dictionary = load_dictionary(self.folder / "dictionaries" / one.folder)
         return encode_site(dictionary, read_site(self.folder, Site(side, one.layer)))
 
-    monkeypatch.setattr(type(context), "codes", codes)
+    for reader in ("codes", "stored_codes"):
+        monkeypatch.setattr(type(context), reader, codes)
     return context
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from test_kill import checksums, run_until_killed
 
 from antar.core.errors import UserError
 from antar.core.sites import Site
@@ -23,7 +22,7 @@ from antar.run import load_run
 from antar.stages.costs import estimate_costs
 from antar.study import load_study, parse_study, study_yaml
 from antar.templates import study_template
-from micro import antar
+from micro import antar, checksums, run_until_killed
 from sham_pair import MAKE, configs, sentences, write_pair, write_study
 
 

@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import sparse
 
 from antar.core.errors import UserError
+
+
+class CodeSource(Protocol):
+    """Codes of n texts that need not be in memory at once."""
+
+    @property
+    def n_latents(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def parts(self) -> Iterator[tuple[int, SparseCodes]]:
+        """(first text, codes of consecutive texts from there on), in the order of the texts."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -27,9 +42,10 @@ class SparseCodes:
     def __len__(self) -> int:
         return len(self.indices_nk)
 
-    def check(self, name: str) -> None:
-        """Raise a UserError, which calls these codes `name`, unless every value is finite and at least 0 and every
-        latent that fires is one of `n_latents`. Compiled loops index by them without looking."""
+    def check(self, name: str, first: int = 0) -> None:
+        """Raise a UserError, which calls these codes `name` and their first text `first`, unless every value is
+        finite and at least 0 and every latent that fires is one of `n_latents`. Compiled loops index by them without
+        looking."""
         if self.indices_nk.shape != self.values_nk.shape or self.indices_nk.ndim != 2:
             raise UserError(
                 f"{name}: expected indices and values [n, k] of one shape, found {self.indices_nk.shape} and "
@@ -39,14 +55,16 @@ class SparseCodes:
         if bad.any():
             row, place = np.argwhere(bad)[0]
             raise UserError(
-                f"{name}: expected finite values of at least 0, found {self.values_nk[row, place]} in text {row}, "
-                f"latent {self.indices_nk[row, place]}"
+                f"{name}: expected finite values of at least 0, found {self.values_nk[row, place]} in text "
+                f"{first + row}, latent {self.indices_nk[row, place]}"
             )
         out = ((self.indices_nk < 0) | (self.indices_nk >= self.n_latents)) & (self.values_nk > 0)
         if out.any():
             row, place = np.argwhere(out)[0]
             found = self.indices_nk[row, place]
-            raise UserError(f"{name}: expected latents 0 to {self.n_latents - 1}, found {found} in text {row}")
+            raise UserError(
+                f"{name}: expected latents 0 to {self.n_latents - 1}, found {found} in text {first + row}"
+            )
 
     @classmethod
     def of_flat(cls, indices: np.ndarray, values: np.ndarray, counts: np.ndarray, n_latents: int) -> SparseCodes:
@@ -62,6 +80,10 @@ class SparseCodes:
         """For each text and latent the stronger of two codes of the same texts under one dictionary."""
         both = self.csr().maximum(other.csr()).tocsr()
         return SparseCodes.of_flat(both.indices, both.data, np.diff(both.indptr), self.n_latents)
+
+    def parts(self) -> Iterator[tuple[int, SparseCodes]]:
+        """All of them, as the one part of a `CodeSource`."""
+        yield 0, self
 
     def rows(self, rows: np.ndarray) -> SparseCodes:
         """The codes of some texts: `rows` is an index or boolean array."""

@@ -149,6 +149,8 @@ class DictionaryConfig(Config):
     stacked: Literal["auto", "always", "never"] = "auto"
     """Train a study's dictionaries at once, as one stack of matrices: `auto` on a CUDA device. In one
     precision the result is the same to rounding."""
+    stream_buffer: int = Field(512, ge=1)
+    """MiB of token rows that are shuffled together, where `extract.pooling` is `none` and rows stay on the disk."""
     threads: int | None = Field(None, ge=1)
     """Torch threads during training; the last bits of a result depend on them. Unset: as the process has them."""
 

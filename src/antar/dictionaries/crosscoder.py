@@ -73,15 +73,15 @@ class CrosscoderLearner(BatchTopKLearner):
 
     kind: str = "crosscoder"
 
-    def scaling(self, train_nd: np.ndarray, fit: Callable[[np.ndarray], Scaling]) -> Scaling:
+    def scaling(self, width: int, fit: Callable[[slice], Scaling]) -> Scaling:
         """Each side by itself. `scale` is the root mean square of the two; 0 where either side has no variance."""
-        if train_nd.shape[1] % 2:
+        if width % 2:
             raise UserError(
                 "training activations: expected base's columns and as many of chat's for a crosscoder, found an odd "
-                f"number, {train_nd.shape[1]}; put the two sides side by side"
+                f"number, {width}; put the two sides side by side"
             )
-        half = train_nd.shape[1] // 2
-        sides = [fit(train_nd[:, :half]), fit(train_nd[:, half:])]
+        half = width // 2
+        sides = [fit(slice(0, half)), fit(slice(half, width))]
         scales = np.array([side.scale for side in sides])
         return Scaling(
             np.concatenate([side.centre_d for side in sides]),

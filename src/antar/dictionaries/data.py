@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,6 +86,13 @@ def epoch_batches(n_rows: int, batch: int, seed: int, epoch: int, device: torch.
     """
     order = torch.randperm(n_rows, generator=torch_rng(seed, "dictionary", "epoch", epoch))
     return order.to(device).tensor_split(steps_per_epoch(n_rows, batch))
+
+
+def batch_sizes(n_rows: int, batch: int) -> Iterator[int]:
+    """The sizes of the batches that `epoch_batches` cuts, in their order."""
+    steps = steps_per_epoch(n_rows, batch)
+    size, larger = divmod(n_rows, steps)
+    return (size + (step < larger) for step in range(steps))
 
 
 def steps_per_epoch(n_rows: int, batch: int) -> int:

@@ -67,8 +67,10 @@ def _as_index(rows: np.ndarray) -> np.ndarray:
 def geometry(acts_nd: np.ndarray, rows: np.ndarray | None = None) -> Geometry:
     """Participation ratio (Σλ)² / Σλ² and the rank that holds 90% of the variance, λ the eigenvalues of the
     covariance; and the mean Euclidean norm. `rows` is an index or boolean array; None takes all rows."""
-    chosen_nd = acts_nd if rows is None else acts_nd[rows]
-    mean_norm = float(np.linalg.norm(chosen_nd.astype(np.float64), axis=1).mean())
+    chosen = np.arange(len(acts_nd)) if rows is None else _as_index(rows)
+    starts = range(0, len(chosen), CHUNK_ROWS)
+    blocks = (acts_nd[chosen[lo : lo + CHUNK_ROWS]].astype(np.float64) for lo in starts)
+    mean_norm = float(np.concatenate([np.linalg.norm(block_bd, axis=1) for block_bd in blocks]).mean())
     found = spectrum(acts_nd, rows)
     if not found.has_variance:
         return Geometry(found.rows, None, None, mean_norm)

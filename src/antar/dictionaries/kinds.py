@@ -79,8 +79,8 @@ class Learner(Protocol):
     @property
     def kind(self) -> str: ...
 
-    def scaling(self, train_nd: np.ndarray, fit: Callable[[np.ndarray], Scaling]) -> Scaling:
-        """Centre and scale of the training rows; `fit` finds them for one side's columns."""
+    def scaling(self, width: int, fit: Callable[[slice], Scaling]) -> Scaling:
+        """Centre and scale of training rows of `width` columns; `fit` finds them for one side's columns."""
         ...
 
     def start(self, width: int, draw: Callable[[int], Weights]) -> Weights:

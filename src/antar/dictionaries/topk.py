@@ -163,8 +163,8 @@ class TopKLearner:
 
     kind: str = "topk"
 
-    def scaling(self, train_nd: np.ndarray, fit: Callable[[np.ndarray], Scaling]) -> Scaling:
-        return fit(train_nd)
+    def scaling(self, width: int, fit: Callable[[slice], Scaling]) -> Scaling:
+        return fit(slice(0, width))
 
     def start(self, width: int, draw: Callable[[int], Weights]) -> Weights:
         return draw(width)

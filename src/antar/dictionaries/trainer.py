@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -37,6 +37,7 @@ from antar.dictionaries.prebias import first_bias
 from antar.dictionaries.redraw import residual_rows
 from antar.dictionaries.schedule import learning_rate, warmup_steps
 from antar.dictionaries.steps import make_step
+from antar.dictionaries.stream import SAMPLE_ROWS, Moments, RowSource, StreamedRows, check_source, sample_rows
 from antar.dictionaries.trained import Split, TrainedDictionary, common_facts
 from antar.dictionaries.weights import NAMES, Weights, initial_weights
 
@@ -44,7 +45,7 @@ VALIDATION_CHUNK = 4096
 
 
 def train_dictionary(
-    train_nd: np.ndarray,
+    train: np.ndarray | RowSource,
     val_nd: np.ndarray,
     cfg: DictionaryConfig,
     *,
@@ -54,7 +55,9 @@ def train_dictionary(
     floor: float = 0.0,
     kind: str = "topk",
 ) -> TrainedDictionary:
-    """Train a dictionary on raw activations `train_nd [n, d_model]`, stopped by `val_nd [m, d_model]`.
+    """Train a dictionary on raw activations `train [n, d_model]`, stopped by `val_nd [m, d_model]`.
+
+    `train` may be a `RowSource`: rows on the disk, of which a bounded part is in memory at any time (stream.py).
 
     `kind`: one of `kinds.LEARNERS`; a crosscoder takes base's columns and chat's side by side, the baselines are
     fitted in one go.
@@ -65,17 +68,14 @@ def train_dictionary(
     within fp32 rounding) gives a dictionary in which nothing fires and which reconstructs that mean.
     Raises UserError for empty splits, other widths and rows that are not finite.
     """
-    check_rows(train_nd, "training")
-    check_rows(val_nd, "validation", train_nd.shape[1])
     learner = learner_of(kind)
-    scaling = learner.scaling(train_nd, lambda rows_nd: fit_scaling(rows_nd, cfg.normalise, floor))
-    if scaling.scale == 0:
-        return Split(train_nd, val_nd, scaling, cfg, seed).constant(learner)
-    if kind in BASELINE_KINDS:
-        return Split(train_nd, val_nd, scaling, cfg, seed).baseline(kind)
-    fingerprint = _fingerprint(train_nd, val_nd, cfg, seed, kind) if checkpoint else ""
+    scaling = _checked_scaling(train, val_nd, cfg, learner, floor)
+    if scaling.scale == 0 or kind in BASELINE_KINDS:
+        split = Split(_rows_at_hand(train, seed), val_nd, scaling, cfg, seed)
+        return split.constant(learner) if scaling.scale == 0 else split.baseline(kind)
+    fingerprint = _fingerprint(train, val_nd, cfg, seed, kind) if checkpoint else ""
     with torch_threads(cfg.threads):
-        training = Training(train_nd, val_nd, scaling, cfg, seed, learner)
+        training = Training(train, val_nd, scaling, cfg, seed, learner)
         saved = read_checkpoint(checkpoint, fingerprint) if checkpoint else None
         if saved:
             training.restore(saved)
@@ -92,12 +92,34 @@ def train_dictionary(
         return training.result()
 
 
+def _checked_scaling(
+    train: np.ndarray | RowSource, val_nd: np.ndarray, cfg: DictionaryConfig, learner: Learner, floor: float
+) -> Scaling:
+    """Centre and scale of the training rows, once both splits are found to be what can be trained on."""
+    if isinstance(train, np.ndarray):
+        check_rows(train, "training")
+        check_rows(val_nd, "validation", train.shape[1])
+        return learner.scaling(train.shape[1], lambda columns: fit_scaling(train[:, columns], cfg.normalise, floor))
+    check_source(train, "training")
+    check_rows(val_nd, "validation", train.width)
+    moments = Moments.of(train)
+    return learner.scaling(train.width, lambda columns: moments.scaling(columns, cfg.normalise, floor))
+
+
+def _rows_at_hand(train: np.ndarray | RowSource, seed: int) -> np.ndarray:
+    """The training rows, or of those on the disk the sample that stands for them."""
+    return train if isinstance(train, np.ndarray) else sample_rows(train, SAMPLE_ROWS, seed)[1]
+
+
 class Training:
-    """The state of one training, and what an epoch and a check do to it."""
+    """The state of one training, and what an epoch and a check do to it.
+
+    train_nd: the normalised training rows; where they stay on the disk (`streamed`), the sample that stands for them
+    """
 
     def __init__(
         self,
-        train_nd: np.ndarray,
+        train: np.ndarray | RowSource,
         val_nd: np.ndarray,
         scaling: Scaling,
         cfg: DictionaryConfig,
@@ -107,15 +129,20 @@ class Training:
         self.cfg, self.seed, self.scaling, self.learner = cfg, seed, scaling, learner
         self.device = _device(cfg)
         self.path: StepPath = path_of(cfg, self.device)
-        self.precision: Precision = precision_of(cfg, train_nd.shape[1], self.device)
-        self.train_nd = scaling.apply(train_nd, self.device)
+        self.train_nd = scaling.apply(_rows_at_hand(train, seed), self.device)
+        width, self.n_rows = self.train_nd.shape[1], len(train)
+        self.streamed = (
+            None if isinstance(train, np.ndarray)
+            else StreamedRows(train, scaling, cfg.batch, seed, cfg.stream_buffer * 2**20, self.device)
+        )  # fmt: skip
+        self.precision: Precision = precision_of(cfg, width, self.device)
         self.val_nd = scaling.apply(val_nd, self.device)
         self.course = Course(
             cfg, scaling, float((self.val_nd.double() - self.val_nd.double().mean(0)).square().mean())
         )
-        self.steps_per_epoch = steps_per_epoch(len(train_nd), cfg.batch)
+        self.steps_per_epoch = steps_per_epoch(self.n_rows, cfg.batch)
         self.planned = self.steps_per_epoch * cfg.max_epochs
-        start = learner.start(train_nd.shape[1], lambda width: initial_weights(cfg, width, seed))
+        start = learner.start(width, lambda columns: initial_weights(cfg, columns, seed))
         self.weights = start.map(lambda tensor: tensor.to(self.device))
         self.weights.decoder_bias_d.copy_(first_bias(self.train_nd, cfg, seed))
         self.best = self.weights.clone()
@@ -136,16 +163,22 @@ class Training:
         return self.course.finished
 
     def run_epoch(self) -> None:
-        batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device)
         with torch_threads(1 if self.path == "fused" else None):  # the kernels have threads of their own
-            for rows in batches:
-                self.step(self.train_nd[rows])
+            for x_bd in self._batches():
+                self.step(x_bd)
                 # From here on the host may look at the device, at the end of a window or at a reset.
                 self.dead.end_of_step(self.at.step)
                 if self.cfg.reset_every_steps and self.at.step % self.cfg.reset_every_steps == 0:
                     self.reset()
         self.at.epoch += 1
         self.live_share = self.dead.live_share_of_epoch()
+
+    def _batches(self) -> Iterator[Tensor]:
+        """The rows of this epoch, batch by batch."""
+        if self.streamed is not None:
+            return self.streamed.batches(self.at.epoch)
+        batches = epoch_batches(len(self.train_nd), self.cfg.batch, self.seed, self.at.epoch, self.device)
+        return (self.train_nd[rows] for rows in batches)
 
     def step(self, x_bd: Tensor) -> None:
         """One optimiser step. No host sync."""
@@ -240,6 +273,7 @@ class Training:
         dictionary = self.learner.fold(self.best, self.scaling, self.cfg.k, self.at.best_threshold)
         rows = self.train_nd, self.val_nd
         common = common_facts(*rows, self.scaling, self.cfg, self.seed, dictionary, self.device.type)
+        common["rows_train"] = self.n_rows
         own = {
             "warmup_steps": warmup_steps(self.cfg, self.planned),
             "dead_window_steps": self.dead.window_steps,
@@ -256,18 +290,23 @@ def _device(cfg: DictionaryConfig) -> torch.device:
     return torch.device(automatic if cfg.device == "auto" else cfg.device)
 
 
-def _fingerprint(train_nd: np.ndarray, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int, kind: str) -> str:
-    device = _device(cfg)
-    digests = [hashlib.sha256(np.ascontiguousarray(acts_nd).data).hexdigest() for acts_nd in (train_nd, val_nd)]
+def _fingerprint(
+    train: np.ndarray | RowSource, val_nd: np.ndarray, cfg: DictionaryConfig, seed: int, kind: str
+) -> str:
+    device, width = _device(cfg), val_nd.shape[1]
+    digests = [
+        hashlib.sha256(np.ascontiguousarray(rows).data).hexdigest() if isinstance(rows, np.ndarray) else rows.identity
+        for rows in (train, val_nd)
+    ]
     return sha256_json(
         {
             "data": digests,
-            "shapes": [list(train_nd.shape), list(val_nd.shape)],
+            "shapes": [[len(train), width], list(val_nd.shape)],
             "config": cfg.training_fields(),
             "seed": seed,
             "kind": kind,
             # What `auto` comes to here: a checkpoint from another machine may have been made in another way.
-            "arithmetic": [path_of(cfg, device), precision_of(cfg, train_nd.shape[1], device), device.type],
+            "arithmetic": [path_of(cfg, device), precision_of(cfg, width, device), device.type],
             "threads": cfg.threads or torch.get_num_threads(),
             "torch": torch.__version__,
             "code": code_version("dictionaries"),

@@ -8,6 +8,7 @@ cost follows the number of firings and no `[n_texts, n_latents]` array is ever m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from scipy import sparse
@@ -37,11 +38,16 @@ class Entries:
 
 def entries_of(codes: SparseCodes, other: SparseCodes | None = None) -> Entries:
     """The entries of `codes` (as `b`); with `other`, a code of the same texts, paired with it (as `a`)."""
+    return entries_of_matrices(codes.csr(), None if other is None else other.csr())
+
+
+def entries_of_matrices(codes: sparse.csr_array, other: sparse.csr_array | None = None) -> Entries:
+    """`entries_of` of `[texts, latents]`, without stored zeros."""
     latent, row, value = _coordinates(codes)
     if other is None:
         return Entries(latent, row, np.zeros_like(value), value)
     other_latent, other_row, other_value = _coordinates(other)
-    n_rows = max(len(codes), 1)
+    n_rows = max(_shape(codes)[0], 1)
     keys, place = np.unique(
         np.concatenate([latent * n_rows + row, other_latent * n_rows + other_row]), return_inverse=True
     )
@@ -51,9 +57,13 @@ def entries_of(codes: SparseCodes, other: SparseCodes | None = None) -> Entries:
     return Entries(keys // n_rows, keys % n_rows, a, b)
 
 
-def _coordinates(codes: SparseCodes) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    matrix = codes.csc()
-    latent = np.repeat(np.arange(codes.n_latents, dtype=np.int64), np.diff(matrix.indptr))
+def _shape(matrix: sparse.csr_array) -> tuple[int, int]:
+    return cast("tuple[int, int]", matrix.shape)  # scipy's stubs do not know that it has two axes
+
+
+def _coordinates(codes: sparse.csr_array) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    matrix = codes.tocsc()
+    latent = np.repeat(np.arange(_shape(codes)[1], dtype=np.int64), np.diff(matrix.indptr))
     return latent, matrix.indices.astype(np.int64), matrix.data.astype(np.float64)
 
 

@@ -7,7 +7,8 @@ the values would be zeros, it holds those that fire one text after another, and 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -17,7 +18,7 @@ from antar.core.errors import UserError
 from antar.core.finite import first_bad_row
 from antar.core.shards import read_shard, shard_name, shard_paths, write_shard
 from antar.core.sites import DictionaryId, codes_folder
-from antar.core.sparse import SparseCodes
+from antar.core.sparse import CodeSource, SparseCodes
 
 
 class Encoder(Protocol):
@@ -77,6 +78,59 @@ def _of_shard(shard: Mapping[str, np.ndarray], n_latents: int) -> SparseCodes:
     return SparseCodes.of_flat(shard["indices"], shard["values"], shard["counts"], n_latents)
 
 
+@dataclass(frozen=True)
+class StoredCodes:
+    """The codes of all texts at `side` under `dictionary`, read from the disk shard by shard (a `CodeSource`)."""
+
+    run_folder: Path
+    dictionary: DictionaryId
+    side: str
+    n_latents: int
+    n_texts: int
+
+    def __len__(self) -> int:
+        return self.n_texts
+
+    def parts(self) -> Iterator[tuple[int, SparseCodes]]:
+        """Raises UserError where the shards do not hold `n_texts` texts of a dictionary of this width."""
+        folder, first = self.run_folder / "codes" / codes_folder(self.dictionary, self.side), 0
+        for path in _shards_in(folder):
+            codes = _of_shard(read_shard(path), self.n_latents)
+            _check_width(folder, codes)
+            yield first, codes
+            first += len(codes)
+        if first != self.n_texts:
+            raise UserError(f"{folder}: expected {self.n_texts} texts, found {first}; encode this side again")
+
+
+@dataclass(frozen=True)
+class StrongerCodes:
+    """For each text and latent the stronger of two codes of the same texts, stored in shards of the same texts."""
+
+    one: StoredCodes
+    other: StoredCodes
+
+    @property
+    def n_latents(self) -> int:
+        return self.one.n_latents
+
+    def __len__(self) -> int:
+        return len(self.one)
+
+    def parts(self) -> Iterator[tuple[int, SparseCodes]]:
+        for (first, codes), (_, others) in zip(self.one.parts(), self.other.parts(), strict=True):
+            yield first, codes.maximum(others)
+
+
+def some_rows(codes: CodeSource, rows: np.ndarray) -> SparseCodes:
+    """The codes of some texts (int64, ascending), in memory."""
+    found: list[SparseCodes] = []
+    for first, part in codes.parts():
+        lo, hi = np.searchsorted(rows, (first, first + len(part)))
+        found.append(part.rows(rows[lo:hi] - first))
+    return concatenate(found)
+
+
 def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shard: int) -> Path:
     return run_folder / "codes" / codes_folder(dictionary, side) / shard_name(shard)
 
@@ -84,12 +138,19 @@ def codes_shard_path(run_folder: Path, dictionary: DictionaryId, side: str, shar
 def read_codes(run_folder: Path, dictionary: DictionaryId, side: str, n_latents: int) -> SparseCodes:
     """The codes of all texts at `side` under `dictionary`; row i is text i."""
     folder = run_folder / "codes" / codes_folder(dictionary, side)
+    codes = concatenate([_of_shard(read_shard(path), n_latents) for path in _shards_in(folder)])
+    _check_width(folder, codes)
+    return codes
+
+
+def _shards_in(folder: Path) -> list[Path]:
     paths = shard_paths(folder)
     if not paths:
         raise UserError(f"{folder}: expected shards, found none; run the study up to this stage first")
-    shards = [read_shard(path) for path in paths]
-    codes = concatenate([_of_shard(shard, n_latents) for shard in shards])
-    if codes.indices_nk.size and not 0 <= int(codes.indices_nk.max()) < n_latents:
+    return paths
+
+
+def _check_width(folder: Path, codes: SparseCodes) -> None:
+    if codes.indices_nk.size and not 0 <= int(codes.indices_nk.max()) < codes.n_latents:
         found = int(codes.indices_nk.max())
-        raise UserError(f"{folder}: expected latents below {n_latents}, found {found}; encode this side again")
-    return codes
+        raise UserError(f"{folder}: expected latents below {codes.n_latents}, found {found}; encode this side again")

@@ -13,11 +13,12 @@ import numpy as np
 import polars as pl
 from scipy.special import chdtrc, ndtri
 
-from antar.core.sparse import SparseCodes
-from antar.features.cells import Cells, Entries, average_ranks, entries_of, sum_over_units
+from antar.core.sparse import CodeSource
+from antar.features.cells import Cells, Entries, average_ranks, sum_over_units
 from antar.features.config import ContrastConfig
 from antar.features.designs import Design
 from antar.features.details import paired_details, unpaired_details
+from antar.features.gather import Survey, entries_in, latent_blocks
 from antar.features.paired import Pairs, paired_effects
 from antar.features.permutation import paired_statistics, pooled_p_values, unpaired_statistics
 from antar.features.statistics import MEASURES, Stratum, interaction_odds, moments, unpaired_effects
@@ -71,7 +72,7 @@ class Measured:
 
 
 def measure(
-    comparison: Comparison, codes: SparseCodes, before: SparseCodes | None, live: np.ndarray, config: ContrastConfig
+    comparison: Comparison, codes: CodeSource, before: CodeSource | None, live: np.ndarray, config: ContrastConfig
 ) -> tuple[pl.DataFrame, np.ndarray]:
     """Rows of one comparison: latents that are `live` and fire on a compared text of the estimation half; and the
     largest |z| of them under each shuffle, `[2, n_draws]`: in the single languages, and pooled.
@@ -79,68 +80,114 @@ def measure(
     codes: all texts on side b; before: the same texts on side a (shift and interaction only)
     live:  bool `[n_latents]`
     """
-    entries = {
-        half: [_entries(design, codes, before) for design in comparison.halves[half]] for half in comparison.halves
-    }
-    latents = np.unique(np.concatenate([np.empty(0, np.int64), *(e.latent for es in entries.values() for e in es)]))
-    latents = latents[live[latents]]
+    rows = np.concatenate([design.rows for designs in comparison.halves.values() for design in designs])
+    surveys = [Survey.of(one, rows) for one in (codes, before) if one is not None]
+    firing_n = np.sum([one.firing_n for one in surveys], axis=0)
+    latents = np.flatnonzero((firing_n > 0) & live)
     if len(latents) == 0:
         return pl.DataFrame(), np.zeros((2, 0), dtype=np.float32)
-    floor = config.sd_floor * max(_typical_size(codes), _typical_size(before))
-    measured = {
-        half: _measure_half(comparison, comparison.halves[half], [_compact(e, latents) for e in entries[half]],
-                            len(latents), floor, detailed=half == "estimate")
-        for half in comparison.halves
-    }  # fmt: skip
+    floor = config.sd_floor * max(one.typical for one in surveys)
+    blocks = latent_blocks(latents, firing_n)
+    measured = {half: _Half(comparison, half, blocks, codes, before, floor).measured() for half in comparison.halves}
     largest = measured["estimate"].largest
     return _rows(comparison, latents, measured, config), np.stack([largest[:-1].max(axis=0), largest[-1]])
 
 
-def _entries(design: Design, codes: SparseCodes, before: SparseCodes | None) -> Entries:
-    return entries_of(codes.rows(design.rows), None if before is None else before.rows(design.rows))
+@dataclass(frozen=True)
+class _Block:
+    """Some latents of one half: `Measured` without what needs all latents, and `expected` (`_expected_units`)."""
+
+    effects: dict[str, np.ndarray]
+    sizes: dict[str, np.ndarray]
+    fires: np.ndarray
+    expected: np.ndarray
+    details: dict[str, np.ndarray]
 
 
-def _typical_size(codes: SparseCodes | None) -> float:
-    """Root mean square of the values that fired."""
-    fired = np.empty(0) if codes is None else codes.values_nk[codes.values_nk > 0].astype(np.float64)
-    return float(np.sqrt(np.mean(fired**2))) if len(fired) else 0.0
+class _Half:
+    """One half of a comparison, measured block of latents by block of latents."""
 
+    def __init__(
+        self, comparison: Comparison, half: str, blocks: Sequence[np.ndarray], codes: CodeSource,
+        before: CodeSource | None, sd_floor: float,
+    ) -> None:  # fmt: skip
+        self._comparison, self._designs, self._detailed = comparison, comparison.halves[half], half == "estimate"
+        self._blocks, self._codes, self._before, self._sd_floor = blocks, codes, before, sd_floor
+        self._n_columns = len(comparison.nulls)
 
-def _compact(entries: Entries, latents: np.ndarray) -> Entries:
-    """The entries of some latents, which are renumbered 0 … len(latents) − 1."""
-    keep = np.isin(entries.latent, latents)
-    place = np.searchsorted(latents, entries.latent[keep])
-    return Entries(place, entries.row[keep], entries.a[keep], entries.b[keep])
+    def measured(self) -> Measured:
+        found: list[_Block] = []
+        tests: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+        for at in self._target_blocks():
+            statistics: list[np.ndarray] = []
+            # Of several blocks of targets each goes over the latents again: cells are what would not fit in memory.
+            for latents in self._blocks:
+                entries = entries_in(self._designs, latents, self._codes, self._before)
+                parts = self._parts(entries, len(latents))
+                if at.start == 0:
+                    found.append(self._block(entries, parts, len(latents)))
+                statistics.append(self._statistics([cells for cells, _ in parts], at))
+            expected = np.concatenate([one.expected for one in found], axis=1)
+            tests.append(_p_values(_joined(statistics, axis=1), expected[:, :, at], self._n_columns))
+        p, z = (np.concatenate([test[i] for test in tests], axis=3) for i in (0, 1))
+        return Measured(
+            effects={name: np.concatenate([one.effects[name] for one in found], axis=2) for name in MEASURES},
+            p=p,
+            z=z,
+            largest=np.maximum.reduce([test[2] for test in tests]),
+            sizes=found[0].sizes,
+            fires=np.concatenate([one.fires for one in found], axis=1),
+            details={name: np.concatenate([one.details[name] for one in found], axis=1) for name in found[0].details},
+        )
 
+    def _target_blocks(self) -> list[slice]:
+        """Targets whose statistics, of all latents, fit in `STATISTICS_BYTES`."""
+        n_targets, n_latents = len(self._comparison.targets), sum(map(len, self._blocks))
+        each = (len(self._designs) + 1) * n_latents * self._designs[0].labels.shape[1] * 4
+        step = max(1, STATISTICS_BYTES // max(each, 1))
+        return [slice(lo, min(lo + step, n_targets)) for lo in range(0, n_targets, step)]
 
-def _measure_half(
-    comparison: Comparison, designs: list[Design], entries: list[Entries], n_latents: int, sd_floor: float,
-    detailed: bool,
-) -> Measured:  # fmt: skip
-    n_columns = len(comparison.nulls)
-    fires = np.array([np.bincount(e.latent, (e.a > 0) | (e.b > 0), minlength=n_latents) > 0 for e in entries])
-    fires = np.vstack([fires, fires.any(axis=0)])
-    if comparison.contrast == "shift":
-        parts = [pair_cells(e, d, n_latents) for e, d in zip(entries, designs, strict=True)]
-        effects = [_shift_effects(parts, designs, column, sd_floor) for column in range(n_columns)]
-        sizes = [_shift_sizes(designs) for _ in range(n_columns)]
-    else:
+    def _parts(self, entries: Sequence[Entries], n_latents: int) -> list[tuple[Cells, np.ndarray]]:
+        pairs = list(zip(entries, self._designs, strict=True))
+        if self._comparison.contrast == "shift":
+            return [pair_cells(one, design, n_latents) for one, design in pairs]
+        change = self._comparison.contrast == "interaction"
+        return [group_cells(one, design, n_latents, change) for one, design in pairs]
+
+    def _block(self, entries: list[Entries], parts: list[tuple[Cells, np.ndarray]], n_latents: int) -> _Block:
+        comparison, designs, columns = self._comparison, self._designs, range(self._n_columns)
+        fires = np.array([np.bincount(e.latent, (e.a > 0) | (e.b > 0), minlength=n_latents) > 0 for e in entries])
         change = comparison.contrast == "interaction"
-        parts = [group_cells(e, d, n_latents, change) for e, d in zip(entries, designs, strict=True)]
-        strata = [_strata(parts, designs, comparison.targets, column) for column in range(n_columns)]
-        effects = [_group_effects(one, change, sd_floor) for one in strata]
-        sizes = [_group_sizes(one) for one in strata]
-    expected = _expected_units([cells for cells, _ in parts], designs, comparison)
-    p, z, largest = _all_p_values(comparison, [cells for cells, _ in parts], designs, expected, n_columns, sd_floor)
-    found = {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES}
-    details: dict[str, np.ndarray] = {}
-    if detailed and comparison.contrast == "shift":
-        details = paired_details(entries, designs, n_latents)
-    elif detailed:
-        sd, change = found["sd"][:, 0], comparison.contrast == "interaction"
-        details = unpaired_details(entries, designs, comparison.targets, n_latents, sd, change)
-    sizes_by_column = {name: np.stack([one[name] for one in sizes], axis=1) for name in sizes[0]}
-    return Measured(found, p, z, largest, sizes_by_column, fires, details)
+        if comparison.contrast == "shift":
+            effects = [_shift_effects(parts, designs, column, self._sd_floor) for column in columns]
+            sizes = [_shift_sizes(designs) for _ in columns]
+        else:
+            strata = [_strata(parts, designs, comparison.targets, column) for column in columns]
+            effects = [_group_effects(one, change, self._sd_floor) for one in strata]
+            sizes = [_group_sizes(one) for one in strata]
+        found = {name: np.stack([one[name] for one in effects], axis=1) for name in MEASURES}
+        details: dict[str, np.ndarray] = {}
+        if self._detailed and comparison.contrast == "shift":
+            details = paired_details(entries, designs, n_latents)
+        elif self._detailed:
+            sd = found["sd"][:, 0]
+            details = unpaired_details(entries, designs, comparison.targets, n_latents, sd, change)
+        return _Block(
+            found,
+            {name: np.stack([one[name] for one in sizes], axis=1) for name in sizes[0]},
+            np.vstack([fires, fires.any(axis=0)]),
+            _expected_units([cells for cells, _ in parts], designs, comparison),
+            details,
+        )
+
+    def _statistics(self, cells: list[Cells], targets: slice) -> np.ndarray:
+        if self._comparison.contrast == "shift":
+            return paired_statistics(cells, self._designs, self._sd_floor)
+        return unpaired_statistics(cells, self._designs, self._comparison.targets[targets], self._sd_floor)
+
+
+def _joined(parts: list[np.ndarray], axis: int) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=axis)
 
 
 def group_cells(entries: Entries, design: Design, n_latents: int, change: bool = False) -> tuple[Cells, np.ndarray]:
@@ -242,27 +289,6 @@ def _expected_units(cells: Sequence[Cells], designs: Sequence[Design], compariso
             counts = one.by_latent(np.ones(len(one.latent)))
         found.append(counts[:, None] * share[None, :])
     return np.stack([*found, np.sum(found, axis=0)])
-
-
-def _all_p_values(
-    comparison: Comparison, cells: list[Cells], designs: list[Design], expected: np.ndarray, n_columns: int,
-    sd_floor: float,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """`_p_values` of every target, in blocks of targets whose statistics fit in `STATISTICS_BYTES`."""
-    if comparison.contrast == "shift":
-        return _p_values(paired_statistics(cells, designs, sd_floor), expected, n_columns)
-    targets = comparison.targets
-    each = (len(designs) + 1) * cells[0].n_latents * designs[0].labels.shape[1] * 4
-    step = max(1, STATISTICS_BYTES // max(each, 1))
-    blocks = [
-        _p_values(
-            unpaired_statistics(cells, designs, targets[lo : lo + step], sd_floor), expected[:, :, lo : lo + step],
-            n_columns,
-        )
-        for lo in range(0, len(targets), step)
-    ]  # fmt: skip
-    p, z = (np.concatenate([block[i] for block in blocks], axis=3) for i in (0, 1))
-    return p, z, np.maximum.reduce([block[2] for block in blocks])
 
 
 def _p_values(

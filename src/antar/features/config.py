@@ -14,6 +14,9 @@ class FeatureConfig(Config):
 
     top_examples: int = Field(default=20, ge=1)
     """Texts kept for each feature and pool, the strongest first; ties go to the earlier text."""
+    token_codes: Literal["mean", "max"] = "mean"
+    """How the codes of a text's tokens become the text's, where `extract.pooling` is `none`: each latent's mean over
+    the tokens, or its maximum."""
     live_on: Literal["train", "all"] = "train"
     """Where a latent must fire to be live: on the training split (dead there is dead) or on any text."""
     live_texts: int = Field(default=1, ge=1)

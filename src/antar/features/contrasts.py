@@ -25,7 +25,7 @@ import polars as pl
 from antar.core.errors import UserError
 from antar.core.progress import progress
 from antar.core.sites import UNTRAINED, DictionaryId
-from antar.core.sparse import SparseCodes
+from antar.core.sparse import CodeSource
 from antar.features.comparisons import POOLED, Comparison, measure
 from antar.features.config import ContrastConfig
 from antar.features.designs import Design, languages_of, paired_design, unpaired_design
@@ -51,7 +51,7 @@ SCHEMA = {
 }  # fmt: skip
 """The columns of `contrasts.parquet` and their types."""
 
-CodeSets = Mapping[tuple[DictionaryId, str], SparseCodes]
+CodeSets = Mapping[tuple[DictionaryId, str], CodeSource]
 """(dictionary, side) → codes of all texts. May load on access: each set is asked for once a contrast."""
 
 
@@ -140,11 +140,12 @@ def _check_texts(texts: pl.DataFrame) -> None:
         )
 
 
-def _checked(codes: CodeSets, dictionary: DictionaryId, side: str, texts: pl.DataFrame) -> SparseCodes:
+def _checked(codes: CodeSets, dictionary: DictionaryId, side: str, texts: pl.DataFrame) -> CodeSource:
     found = codes[dictionary, side]
     if len(found) != texts.height:
         raise UserError(f"codes of {dictionary}@{side}: expected {texts.height} texts, found {len(found)}")
-    found.check(f"codes of {dictionary}@{side}")
+    for first, part in found.parts():
+        part.check(f"codes of {dictionary}@{side}", first)
     return found
 
 

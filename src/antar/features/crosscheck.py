@@ -34,7 +34,7 @@ from antar.corpora.match import bin_edges, bin_of
 from antar.corpora.schema import MASKED_OF
 from antar.features.auroc import Strata, stratified_auroc, weighted_auroc
 from antar.features.config import CrosscheckConfig
-from antar.features.contrasts import CodeSets, null_of
+from antar.features.contrasts import null_of
 from antar.features.examples import contrast_rows, crosscheck_rows, facet_rows
 
 ENRICHED_Q = 0.05
@@ -125,7 +125,7 @@ def set_scores(codes: SparseCodes, rows: np.ndarray, scale: np.ndarray, sets: li
 
 def measure_crosscheck(
     texts: pl.DataFrame,
-    codes: CodeSets,
+    codes: Mapping[tuple[DictionaryId, str], SparseCodes],
     contrasts: pl.DataFrame,
     live: Mapping[DictionaryId, np.ndarray],
     cfg: CrosscheckConfig,

@@ -1,6 +1,7 @@
-"""The texts that fire a feature most, and one row of facts for each feature.
+"""The texts that fire a feature most, and which texts may serve for what.
 
-The top texts are found exactly, in one pass over the codes as they are stored: each latent keeps a short sorted list,
+Codes are read part by part (`CodeSource`), so what is in memory does not grow with the texts. The top texts are found
+exactly, in one pass over the codes as they are stored: each latent keeps a short sorted list,
 and a firing that does not exceed the last of a full list costs one comparison. That pass is compiled (Numba). Without
 Numba the same result comes from the column-compressed codes, one partition a latent, in over ten times the time and
 five times the codes' memory (benchmarks/top_examples.py).
@@ -8,14 +9,15 @@ five times the codes' memory (benchmarks/top_examples.py).
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import polars as pl
 
 from antar.core.jit import have_numba
 from antar.core.sites import DictionaryId, feature_id
-from antar.core.sparse import SparseCodes
+from antar.core.sparse import CodeSource, SparseCodes
 from antar.corpora.schema import MASKED_OF
-from antar.features.config import FeatureConfig
 
 POOLS = ("select", "estimate")
 """What a labeller may see, and what validates: the two halves of the documents."""
@@ -26,7 +28,7 @@ _EXAMPLE_COLUMNS = {"feature": pl.String, "dictionary": pl.String, "latent": pl.
 
 
 def top_examples(
-    codes: SparseCodes, n: int = 20, rows: np.ndarray | None = None
+    codes: CodeSource, n: int = 20, rows: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The `n` strongest texts of each latent: `(latents, ranks, rows, values)`, one entry an example.
 
@@ -38,49 +40,69 @@ def top_examples(
         raise ValueError(f"n: expected at least one example a latent, found {n}")
     all_rows = np.arange(len(codes), dtype=np.int64)
     kept = all_rows if rows is None else np.sort(all_rows[rows])
-    counts, chosen_rows, chosen_values = (_compiled_top if have_numba() else _numpy_top)(codes, n, kept)
+    top = (_CompiledTop if have_numba() else _NumpyTop)(codes.n_latents, min(n, max(len(kept), 1)))
+    for first, part in codes.parts():
+        lo, hi = np.searchsorted(kept, (first, first + len(part)))
+        if hi > lo:
+            top.add(part, kept[lo:hi] - first, first)
+    counts, chosen_rows, chosen_values = top.found()
     latents = np.repeat(np.arange(codes.n_latents), counts)
     ranks = np.arange(len(chosen_rows)) - np.repeat(np.cumsum(counts) - counts, counts)
     return latents, ranks, chosen_rows, chosen_values
 
 
-def _compiled_top(codes: SparseCodes, n: int, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(counts, rows, values): how many examples each latent has, and those, latent by latent. kept: ascending."""
-    from antar.features.kernels import keep_strongest
+class _CompiledTop:
+    """The `n` strongest firings of each latent among the texts that were added."""
 
-    n = min(n, max(len(kept), 1))
-    best_values_ln = np.empty((codes.n_latents, n), dtype=np.float32)
-    best_rows_ln = np.empty((codes.n_latents, n), dtype=np.int64)
-    counts = np.zeros(codes.n_latents, dtype=np.int64)
-    bar_l = np.zeros(codes.n_latents, dtype=np.float32)
-    if not keep_strongest(codes.indices_nk, codes.values_nk, kept, best_values_ln, best_rows_ln, counts, bar_l):
-        raise ValueError(f"codes: expected latents from 0 to {codes.n_latents - 1}, found another")
-    filled = np.arange(n) < counts[:, None]
-    return counts, best_rows_ln[filled], best_values_ln[filled]
+    def __init__(self, n_latents: int, n: int) -> None:
+        self._values_ln = np.empty((n_latents, n), dtype=np.float32)
+        self._rows_ln = np.empty((n_latents, n), dtype=np.int64)
+        self._counts_l = np.zeros(n_latents, dtype=np.int64)
+        self._bar_l = np.zeros(n_latents, dtype=np.float32)
+
+    def add(self, codes: SparseCodes, kept: np.ndarray, first: int) -> None:
+        """kept: rows of `codes`, ascending; first: what its row 0 is called. Parts come in the order of the texts."""
+        from antar.features.kernels import keep_strongest
+
+        best = self._values_ln, self._rows_ln, self._counts_l, self._bar_l
+        if not keep_strongest(codes.indices_nk, codes.values_nk, kept, first, *best):
+            raise ValueError(f"codes: expected latents from 0 to {codes.n_latents - 1}, found another")
+
+    def found(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(counts, rows, values): how many examples each latent has, and those, latent by latent."""
+        filled = np.arange(self._rows_ln.shape[1]) < self._counts_l[:, None]
+        return self._counts_l, self._rows_ln[filled], self._values_ln[filled]
 
 
-def _numpy_top(codes: SparseCodes, n: int, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """What `_compiled_top` gives, without Numba: its fallback, and its twin in the tests.
+class _NumpyTop:
+    """What `_CompiledTop` does, without Numba: its fallback, and its twin in the tests.
 
     A firing and its row are packed into one integer, so that one partition of a column finds the strongest texts with
-    ties broken by row. Memory is that of the codes.
+    ties broken by row. Memory is that of a part's codes.
     """
-    matrix = codes.rows(kept).csc()
-    values = np.asarray(matrix.data, dtype=np.float32)
-    # Positive floats sort as their bits do; inverted, the smallest key is the strongest, earliest text.
-    strength = ~values.view(np.uint32)
-    keys = (strength.astype(np.uint64) << np.uint64(32)) | kept[matrix.indices].astype(np.uint64)
-    best: list[np.ndarray] = []
-    for lo, hi in zip(matrix.indptr[:-1], matrix.indptr[1:], strict=True):
-        column = keys[lo:hi]
-        best.append(np.sort(column if hi - lo <= n else np.partition(column, n - 1)[:n]))
-    counts = np.array([len(column) for column in best], dtype=np.int64)
-    chosen = np.concatenate([*best, np.empty(0, np.uint64)])
-    chosen_values = (~(chosen >> np.uint64(32)).astype(np.uint32)).view(np.float32)
-    return counts, (chosen & np.uint64(0xFFFFFFFF)).astype(np.int64), chosen_values
+
+    def __init__(self, n_latents: int, n: int) -> None:
+        self._n = n
+        self._best = [np.empty(0, np.uint64)] * n_latents
+
+    def add(self, codes: SparseCodes, kept: np.ndarray, first: int) -> None:
+        matrix = codes.rows(kept).csc()
+        values = np.asarray(matrix.data, dtype=np.float32)
+        # Positive floats sort as their bits do; inverted, the smallest key is the strongest, earliest text.
+        strength = ~values.view(np.uint32)
+        keys = (strength.astype(np.uint64) << np.uint64(32)) | (kept[matrix.indices] + first).astype(np.uint64)
+        for latent, (lo, hi) in enumerate(itertools.pairwise(matrix.indptr)):
+            column = np.concatenate([self._best[latent], keys[lo:hi]]) if len(self._best[latent]) else keys[lo:hi]
+            self._best[latent] = column if len(column) <= self._n else np.partition(column, self._n - 1)[: self._n]
+
+    def found(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        counts = np.array([len(column) for column in self._best], dtype=np.int64)
+        chosen = np.concatenate([*(np.sort(column) for column in self._best), np.empty(0, np.uint64)])
+        chosen_values = (~(chosen >> np.uint64(32)).astype(np.uint32)).view(np.float32)
+        return counts, (chosen & np.uint64(0xFFFFFFFF)).astype(np.int64), chosen_values
 
 
-def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataFrame, n: int = 20) -> pl.DataFrame:
+def examples_frame(dictionary: DictionaryId, codes: CodeSource, texts: pl.DataFrame, n: int = 20) -> pl.DataFrame:
     """The rows of `examples.parquet` for one dictionary: the top `n` texts of each latent in each pool.
 
     texts: in row order, with `text_id`, `half` ("select" | "estimate", by document), `group` and `split`. The pool
@@ -112,20 +134,6 @@ def examples_frame(dictionary: DictionaryId, codes: SparseCodes, texts: pl.DataF
     return pl.concat(frames)
 
 
-def live_latents(
-    codes: SparseCodes, train_rows: np.ndarray, config: FeatureConfig, rows: np.ndarray | None = None
-) -> np.ndarray:
-    """bool `[n_latents]`: which latents are live by the study's rule (`features.live_on`, `.live_texts`).
-
-    rows: the texts that "any text" means, by default all (index or boolean array)
-    """
-    if config.live_on == "train":
-        codes = codes.rows(train_rows)
-    elif rows is not None:
-        codes = codes.rows(rows)
-    return codes.firing_counts() >= config.live_texts
-
-
 def contrast_rows(texts: pl.DataFrame) -> np.ndarray:
     """bool `[n_texts]`: the texts that contrasts may use: held-out cultural texts, and controls not trained on.
 
@@ -154,52 +162,3 @@ def facet_rows(texts: pl.DataFrame, column: str) -> np.ndarray:
         return own
     copies = texts[MASKED_OF].is_not_null().to_numpy() if MASKED_OF in texts.columns else np.zeros(len(valued), bool)
     return valued & crosscheck_rows(texts) & ~copies
-
-
-def features_frame(
-    dictionary: DictionaryId,
-    codes: SparseCodes,
-    texts: pl.DataFrame,
-    train_rows: np.ndarray | None = None,
-    config: FeatureConfig | None = None,
-) -> pl.DataFrame:
-    """The rows of `features.parquet` for one dictionary: one for each latent, dead ones too.
-
-    codes: of all texts at the dictionary's own side, in the order of `texts`
-    train_rows: index or boolean array of the texts that the dictionary was trained on; by default the train split
-    Rates are shares of texts; a rate over no texts at all is null, as are `mean_active` and `max_active` of a latent
-    that never fires. A cross-check's texts are not counted anywhere.
-    """
-    trained = texts["split"].to_numpy() == "train" if train_rows is None else train_rows
-    unseen, own = contrast_rows(texts), ~crosscheck_rows(texts)
-    group = texts["group"].to_numpy()
-    largest = np.zeros(codes.n_latents, dtype=np.float32)
-    fired = (codes.values_nk > 0) & own[:, None]
-    total = np.bincount(codes.indices_nk[fired], codes.values_nk[fired], minlength=codes.n_latents)
-    np.maximum.at(largest, codes.indices_nk[fired], codes.values_nk[fired])
-    counts = np.bincount(codes.indices_nk[fired], minlength=codes.n_latents)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        mean_active = total / counts
-    n = codes.n_latents
-    return pl.DataFrame(
-        {
-            "feature": [feature_id(dictionary, latent) for latent in range(n)],
-            "dictionary": [str(dictionary)] * n,
-            "trained_on": [dictionary.trained_on] * n,
-            "layer": np.full(n, dictionary.layer, dtype=np.int64),
-            "latent": np.arange(n, dtype=np.int64),
-            "live": live_latents(codes, trained, config or FeatureConfig(), own),
-            "firing_rate": _rate(codes, own),
-            "firing_rate_train": _rate(codes, trained),
-            "firing_rate_cultural": _rate(codes, unseen & (group == "cultural")),
-            "firing_rate_control": _rate(codes, unseen & (group == "control")),
-            "mean_active": mean_active,
-            "max_active": np.where(counts > 0, largest.astype(np.float64), np.nan),
-        }
-    ).with_columns(pl.selectors.float().fill_nan(None))
-
-
-def _rate(codes: SparseCodes, rows: np.ndarray) -> np.ndarray:
-    """Share of the chosen texts that fire each latent, `[n_latents]`; NaN over no texts."""
-    chosen = codes.rows(rows)
-    return chosen.firing_counts() / len(chosen) if len(chosen) else np.full(codes.n_latents, np.nan)

@@ -12,6 +12,7 @@ def keep_strongest(
     indices_nk: np.ndarray,
     values_nk: np.ndarray,
     kept_m: np.ndarray,
+    first: int,
     best_values_ln: np.ndarray,
     best_rows_ln: np.ndarray,
     counts_l: np.ndarray,
@@ -20,6 +21,7 @@ def keep_strongest(
     """Fill, for each latent, the list of its `n` strongest firings in the rows `kept_m`, strongest first.
 
     kept_m: ascending, so that of equal values the earlier row is met first and stays in front
+    first: what row 0 is called in the lists. Later rows may be added to the same lists by another call
     best_values_ln, best_rows_ln: `[n_latents, n]`; the first `counts_l[latent]` entries of a latent are its list
     bar_l: float32 `[n_latents]` of zeros at the start: what a firing must exceed to enter a list (0 until it is full)
 
@@ -49,7 +51,7 @@ def keep_strongest(
                 best_rows_ln[latent, place] = best_rows_ln[latent, place - np.uintp(1)]
                 place -= np.uintp(1)
             best_values_ln[latent, place] = value
-            best_rows_ln[latent, place] = row
+            best_rows_ln[latent, place] = first + np.int64(row)
             if count >= n - 1:
                 bar_l[latent] = best_values_ln[latent, np.uintp(n - 1)]
     return True

@@ -15,10 +15,10 @@ from antar.core.hashing import sha256_json
 from antar.core.machine import machine_facts, package_versions
 from antar.core.manifest import MANIFEST_NAME, Manifest, read_manifest
 from antar.core.sites import BASELINE_KINDS, UNTRAINED, DictionaryId, Site
-from antar.core.sparse import SparseCodes
+from antar.core.sparse import CodeSource, SparseCodes
 from antar.dictionaries.config import DictionaryConfig
 from antar.engines import Engine, InlineEngine, Needs, TaskConfig
-from antar.features.codes import read_codes
+from antar.features.codes import StoredCodes, StrongerCodes, read_codes
 from antar.models.config import ModelConfig
 from antar.stages.parts import Part
 from antar.stages.replicas import LOCK_KEY, Replicas
@@ -188,8 +188,21 @@ class Context:
 
     def codes(self, dictionary: DictionaryId, side: str) -> SparseCodes:
         """The stored codes of all texts at `side`."""
+        return read_codes(self.folder, dictionary, side, self._n_latents(dictionary))
+
+    def stored_codes(self, dictionary: DictionaryId, side: str) -> StoredCodes:
+        """`codes`, left on the disk."""
+        return StoredCodes(self.folder, dictionary, side, self._n_latents(dictionary), self.n_texts())
+
+    def own_stored_codes(self, dictionary: DictionaryId) -> CodeSource:
+        """`own_codes`, left on the disk."""
+        if not dictionary.is_joint_rows:
+            return self.stored_codes(dictionary, dictionary.trained_on)
+        return StrongerCodes(self.stored_codes(dictionary, "base"), self.stored_codes(dictionary, "chat"))
+
+    def _n_latents(self, dictionary: DictionaryId) -> int:
         metrics = json.loads((self.folder / "dictionaries" / dictionary.folder / "metrics.json").read_bytes())
-        return read_codes(self.folder, dictionary, side, metrics["n_latents"])
+        return int(metrics["n_latents"])
 
     def own_codes(self, dictionary: DictionaryId) -> SparseCodes:
         """One code a text: at the side that the dictionary was trained on. Of one that was trained on both sides'

@@ -9,6 +9,7 @@ from antar.core.sites import DictionaryId
 from antar.corpora.config import Organism as OrganismTexts
 from antar.corpora.config import Source
 from antar.dictionaries.config import DictionaryConfig
+from antar.dictionaries.stream import SAMPLE_ROWS
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
 from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
@@ -17,6 +18,7 @@ from antar.stages.context import Context
 from antar.stages.contrast_costs import contrast_costs
 from antar.stages.label_costs import label_costs
 from antar.stages.sham_costs import sham_costs
+from antar.stages.token_level import is_token_level
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,8 @@ def estimate_costs(context: Context) -> list[Cost]:
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
     cfg, width = study.dictionaries, _width(context)
-    code_bytes = sum(n_texts * _k(one, cfg, width) * 8 for one, _ in context.code_sets())
+    tokens_a_text = study.extract.max_tokens if is_token_level(context) else 1
+    code_bytes = sum(n_texts * _fired(one, cfg, width, tokens_a_text) * 8 for one, _ in context.code_sets())
     disk = code_bytes
     costs = [
         Cost("texts", f"{n_texts:,}", basis),
@@ -52,17 +55,19 @@ def estimate_costs(context: Context) -> list[Cost]:
         Cost("nulls", *_nulls(context)),
     ]
     if width is not None:
-        activation_bytes = sites * n_texts * width * 4
+        activation_bytes = sites * n_texts * tokens_a_text * width * 4
         dictionary_bytes = sum(2 * _latents(one, cfg, width) * _columns(one, width) * 4 for one in ids)
         disk += activation_bytes + dictionary_bytes
-        memory = max(_memory(one, cfg, n_texts, width) for one in ids)
-        costs.append(Cost("memory to train", _gib(memory), "one dictionary with its optimiser, and its rows twice"))
+        in_memory = None if is_token_level(context) else n_texts
+        memory = max(_memory(one, cfg, in_memory, width) for one in ids)
+        rows = "its rows twice" if in_memory is not None else "a buffer and samples of its rows"
+        costs.append(Cost("memory to train", _gib(memory), f"one dictionary with its optimiser, and {rows}"))
     known = f"activations, dictionaries and {len(context.code_sets())} sets of codes" if width else "codes only"
     if {"batchtopk", "crosscoder"} & set(cfg.kinds):
         known += f", at {cfg.k} latents a text on average"
     costs.append(Cost("disk", _gib(disk), known + ("" if width else ": the model's width is not known here")))
     costs += [Cost(*one) for one in sham_costs(context)]
-    fires = {one: n_texts * _k(one, cfg, width) for one in ids}
+    fires = {one: n_texts * _fired(one, cfg, width, tokens_a_text) for one in ids}
     costs += [Cost(*one) for one in contrast_costs(context, fires, counted=corpus is not None)]
     costs += [Cost(*one) for one in label_costs(context)]
     return costs
@@ -107,6 +112,12 @@ def _k(one: DictionaryId, cfg: DictionaryConfig, width: int | None) -> int:
     return min(cfg.k, _columns(one, width)) if one.kind in ("pca", "neurons") and width is not None else cfg.k
 
 
+def _fired(one: DictionaryId, cfg: DictionaryConfig, width: int | None, tokens_a_text: int) -> int:
+    """Latents that fire on a text at most: those of all its tokens where each has its own."""
+    k = _k(one, cfg, width)
+    return k if tokens_a_text == 1 else min(k * tokens_a_text, max(cfg.n_latents, k))
+
+
 def _latents(one: DictionaryId, cfg: DictionaryConfig, width: int) -> int:
     if one.kind == "neurons":
         return 2 * _columns(one, width)
@@ -117,10 +128,14 @@ def _columns(one: DictionaryId, width: int) -> int:
     return 2 * width if one.kind == "crosscoder" else width
 
 
-def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int, width: int) -> int:
+def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int | None, width: int) -> int:
     """Weights, gradients and two moments, and the rows in fp32 twice (raw and normalised); of both sides where the
-    dictionary reads both."""
-    rows = 2 * n_texts * width * (2 if one.trained_on == "joint" else 1) * 4
+    dictionary reads both. n_texts: None where rows stay on the disk; then the buffer, and the samples of the training
+    rows (normalised), of validation (twice) and of what it is measured on (train and held-out)."""
+    if n_texts is None:
+        rows = cfg.stream_buffer * 2**20 + 5 * SAMPLE_ROWS * _columns(one, width) * 4
+    else:
+        rows = 2 * n_texts * width * (2 if one.trained_on == "joint" else 1) * 4
     return 8 * _latents(one, cfg, width) * _columns(one, width) * 4 + rows
 
 

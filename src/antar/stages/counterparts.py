@@ -9,9 +9,9 @@ import polars as pl
 
 from antar.core.progress import progress
 from antar.core.seeds import derive_seed
-from antar.core.sites import DictionaryId, Site
+from antar.core.sites import DictionaryId
 from antar.dictionaries import load_dictionary
-from antar.features.codes import encode_site
+from antar.features.codes import encode_site, some_rows
 from antar.features.counterparts import (
     OTHER_SEED,
     SCHEMA,
@@ -26,7 +26,8 @@ from antar.features.counterparts import (
 from antar.features.examples import contrast_rows
 from antar.models import read_site
 from antar.stages.context import Context
-from antar.stages.train import training_rows
+from antar.stages.token_level import codes_of_texts, is_token_level
+from antar.stages.train import fires_in_training, rows_in_training, training_rows
 
 MOST_TEXTS = 8192
 
@@ -81,10 +82,13 @@ def _live_latents(
 ) -> LiveLatents:
     dictionary = load_dictionary(context.folder / "dictionaries" / one.folder)
     if not one.is_replica:
-        codes = context.codes(one, one.trained_on).rows(rows)
+        codes = some_rows(context.stored_codes(one, one.trained_on), rows)
         return LiveLatents.of(str(one), dictionary.decoder_nd, codes, live[one])
     # Codes of replicas are not stored: they are needed here alone.
-    acts_nd = read_site(context.folder, Site(one.trained_on, one.layer))
     train, _ = training_rows(texts, context.study.dictionaries, one.fold, context.study.seed)
-    fires = encode_site(dictionary, acts_nd[train]).firing_counts() > 0
-    return LiveLatents.of(str(one), dictionary.decoder_nd, encode_site(dictionary, acts_nd[rows]), fires)
+    fires = fires_in_training(dictionary, rows_in_training(context, one, train))
+    if is_token_level(context):
+        codes = codes_of_texts(context, dictionary, one.site, rows)
+    else:
+        codes = encode_site(dictionary, read_site(context.folder, one.site)[rows])
+    return LiveLatents.of(str(one), dictionary.decoder_nd, codes, fires)

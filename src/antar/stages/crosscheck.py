@@ -11,7 +11,7 @@ import polars as pl
 from antar.core.atomic import write_json
 from antar.core.progress import say
 from antar.core.sites import DictionaryId
-from antar.features.contrasts import CodeSets
+from antar.core.sparse import SparseCodes
 from antar.features.crosscheck import measure_crosscheck
 from antar.features.examples import crosscheck_rows
 from antar.stages.context import Context
@@ -22,7 +22,7 @@ FILE = "crosscheck.json"
 def write_crosscheck(
     context: Context,
     texts: pl.DataFrame,
-    codes: CodeSets,
+    codes: Mapping[tuple[DictionaryId, str], SparseCodes],
     contrasts: pl.DataFrame,
     live: Mapping[DictionaryId, np.ndarray],
 ) -> list[Path]:

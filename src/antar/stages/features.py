@@ -18,13 +18,21 @@ from antar.core.shards import shard_name, shard_rows
 from antar.core.sites import DictionaryId, Site, codes_folder
 from antar.dictionaries import Dictionary, geometry, load_dictionary
 from antar.features.codes import encode_site, write_codes_shard
-from antar.features.examples import examples_frame, features_frame
-from antar.models import read_site
+from antar.features.examples import examples_frame
+from antar.features.facts import features_frame
+from antar.models import SiteRows, TokenSite, read_site
 from antar.stages.artifact import Artifact, Sharded, ensure_all, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.token_level import codes_of_shard, is_token_level
 from antar.stages.train import site_content, training_rows
 
 ROWS_PER_SHARD = 8192
+
+
+def _texts_per_shard(context: Context) -> int:
+    """Of a shard of codes. One of token-level activations is encoded into one of codes, so that neither a text nor a
+    shard of codes is large where texts fire many latents."""
+    return context.study.extract.texts_per_shard if is_token_level(context) else ROWS_PER_SHARD
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -33,6 +41,9 @@ def artifacts(context: Context) -> list[Artifact]:
 
 def _codes(context: Context, dictionary: DictionaryId, side: str) -> Artifact:
     folder = codes_folder(dictionary, side)
+    config: dict[str, Any] = {"rows_per_shard": _texts_per_shard(context)}
+    if is_token_level(context):
+        config["token_codes"] = context.study.features.token_codes
     return Artifact(
         f"codes/{dictionary}@{side}",
         context.folder / "codes" / folder,
@@ -41,8 +52,8 @@ def _codes(context: Context, dictionary: DictionaryId, side: str) -> Artifact:
                 f"dictionaries/{dictionary}": context.manifest(f"dictionaries/{dictionary.folder}").content,
                 **site_content(context, Site(side, dictionary.layer)),
             },
-            config={"rows_per_shard": ROWS_PER_SHARD},
-            code=code_version("dictionaries", "features/codes.py"),
+            config=config,
+            code=code_version("dictionaries", "features/codes.py", "features/token_codes.py", "models/token_rows.py"),
         ),
     )
 
@@ -68,8 +79,15 @@ def _tables(context: Context) -> Artifact:
 
 
 def make(context: Context) -> None:
+    make_codes(context)
+    artifact = _tables(context)
+    manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
+    say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")
+
+
+def make_codes(context: Context) -> None:
     n_texts = context.n_texts()
-    ranges = shard_rows(n_texts, ROWS_PER_SHARD)
+    ranges = shard_rows(n_texts, _texts_per_shard(context))
     sets = context.code_sets()
     with progress("codes", len(sets) * len(ranges), "shards") as bar:
         works: list[Sharded] = []
@@ -81,31 +99,31 @@ def make(context: Context) -> None:
                 Sharded(artifact.name, [artifact], len(ranges), lambda start=encoder: start().run, bar=own_bar)
             )
         ensure_all(works, context.engine, context.needs(context.study.engine.features))
-    artifact = _tables(context)
-    manifest = ensure_files(artifact, lambda: _write_tables(context, artifact.folder))
-    say(f"  {manifest.facts['live']:,} of {manifest.facts['features']:,} latents live")
 
 
 class _Encoder:
-    """Encodes one side under one dictionary; both are read when the first shard needs them."""
+    """Encodes one side under one dictionary, shard by shard; the dictionary is read when the first needs it."""
 
     def __init__(
         self, context: Context, dictionary: DictionaryId, side: str, artifact: Artifact, ranges: list[range]
     ) -> None:
         self._context, self._dictionary, self._side = context, dictionary, side
         self._artifact, self._ranges = artifact, ranges
-        self._loaded: tuple[Dictionary, np.ndarray] | None = None
+        self._loaded: tuple[Dictionary, SiteRows | TokenSite] | None = None
 
     def run(self, shard: int) -> None:
         if self._loaded is None:
-            folder = self._context.folder
+            folder, site = self._context.folder, Site(self._side, self._dictionary.layer)
+            tokens = is_token_level(self._context)
             self._loaded = (
                 load_dictionary(folder / "dictionaries" / self._dictionary.folder),
-                read_site(folder, Site(self._side, self._dictionary.layer)),
+                TokenSite(folder, site) if tokens else SiteRows(folder, site),
             )
-        dictionary, acts_nd = self._loaded
-        rows = self._ranges[shard]
-        codes = encode_site(dictionary, acts_nd[rows.start : rows.stop])
+        dictionary, rows = self._loaded
+        if isinstance(rows, TokenSite):
+            codes = codes_of_shard(self._context, dictionary, rows, shard)
+        else:
+            codes = encode_site(dictionary, rows.read(self._ranges[shard]))
         write_codes_shard(self._artifact.folder / shard_name(shard), codes, self._artifact.fingerprint.sha256)
 
 
@@ -117,7 +135,7 @@ def _write_tables(context: Context, folder: Path) -> tuple[Sequence[Path], Mappi
     examples: list[pl.DataFrame] = []
     ids = [dictionary for dictionary in context.dictionary_ids() if not dictionary.is_replica]
     for dictionary in ids:
-        codes = context.own_codes(dictionary)
+        codes = context.own_stored_codes(dictionary)
         features.append(features_frame(dictionary, codes, texts, train_rows, cfg))
         examples.append(examples_frame(dictionary, codes, texts, cfg.top_examples))
     table = pl.concat(features)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import polars as pl
@@ -16,10 +16,8 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
 from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
-from antar.core.sparse import SparseCodes
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
-from antar.features.codes import encode_site
 from antar.features.coherence import Space, coherence_null, measure_coherence
 from antar.features.contrasts import measure_contrasts
 from antar.features.counterparts import Share, as_records
@@ -38,7 +36,7 @@ from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import sheet_is_of
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
-from antar.stages.train import both_sides, read_rows_of, training_rows
+from antar.stages.train import fires_in_training, rows_in_training, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
@@ -100,14 +98,17 @@ def make(context: Context) -> None:
     ensure_files(artifact, lambda: _measure(context))
 
 
-class _CodeSets(Mapping[tuple[DictionaryId, str], SparseCodes]):
-    """The run's codes, read from the disk when they are asked for."""
+_Codes = TypeVar("_Codes")
 
-    def __init__(self, context: Context) -> None:
-        self._context, self._sets = context, context.code_sets()
 
-    def __getitem__(self, key: tuple[DictionaryId, str]) -> SparseCodes:
-        return self._context.codes(*key)
+class _CodeSets(Mapping[tuple[DictionaryId, str], _Codes]):
+    """The run's codes, looked for when they are asked for by `read(dictionary, side)`."""
+
+    def __init__(self, context: Context, read: Callable[[DictionaryId, str], _Codes]) -> None:
+        self._read, self._sets = read, context.code_sets()
+
+    def __getitem__(self, key: tuple[DictionaryId, str]) -> _Codes:
+        return self._read(*key)
 
     def __iter__(self) -> Iterator[tuple[DictionaryId, str]]:
         return iter(self._sets)
@@ -135,7 +136,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
         if not one.is_replica
     }
     say("  contrasts")
-    contrasts = measure_contrasts(texts, _CodeSets(context), study.contrasts, study.seed, live)
+    contrasts = measure_contrasts(texts, _CodeSets(context, context.stored_codes), study.contrasts, study.seed, live)
     names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
     files = [folder / "features" / name for name in names]
     energy = energies(context, texts)
@@ -143,7 +144,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
         (folder / name).unlink(missing_ok=True)
     write_parquet(files[0], contrasts)
-    files += write_crosscheck(context, texts, _CodeSets(context), contrasts, live)
+    files += write_crosscheck(context, texts, _CodeSets(context, context.codes), contrasts, live)
     write_parquet(files[1], energy)
     shifts = magnitudes(context, texts)
     write_json(files[2], [asdict(one) for one in shifts])
@@ -268,12 +269,11 @@ class _Shapes:
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
         if not replicas_of:
             return
-        rows = both_sides(train_rows, context.n_texts()) if one.is_joint_rows else train_rows
-        train_nd = read_rows_of(context, one)[rows]
+        rows = rows_in_training(context, one, train_rows)
         decoder_nd = load_dictionary(context.folder / "dictionaries" / one.folder).decoder_nd
         for other in replicas_of:  # one at a time: five folds and three seeds need not fit in memory together
             replica = load_dictionary(context.folder / "dictionaries" / other.folder)
-            fires = encode_site(replica, train_nd).firing_counts() > 0
+            fires = fires_in_training(replica, rows)
             seed = derive_seed(context.study.seed, "stability", str(other))
             measured = measure_stability(decoder_nd, [replica.decoder_nd], live, [fires], seed=seed)
             self.stability[str(other)], self.stability_null[str(other)] = measured.by_latent, measured.null

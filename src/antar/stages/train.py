@@ -28,10 +28,12 @@ from antar.dictionaries import (
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stacked import StackedJob
 from antar.engines import Job, Needs
-from antar.models import read_site
+from antar.features.codes import encode_site
+from antar.models import TokenRows, read_site
 from antar.stages.artifact import Artifact, await_shared, ensure_files
 from antar.stages.context import Context, config_slice
 from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device, stacks_on
+from antar.stages.token_level import TokenMeasure, is_token_level, root_mean_square, token_rows, token_sample
 
 JITTER = 1e-6
 """Share of the activations' root mean square: fp32 sums of a whole forward pass differ by about this much."""
@@ -57,6 +59,8 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
     """The dictionary in the folder `root` of the run."""
     study = context.study
     config = config_slice(study.dictionaries, *_NO_EFFECT) | {"seed": study.seed, "dictionary": str(dictionary)}
+    if not is_token_level(context):
+        config.pop("stream_buffer")
     if dictionary.fold is not None:
         config["folds"] = study.dictionaries.folds
     return Artifact(
@@ -65,7 +69,9 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
         Fingerprint(
             inputs={"corpus": context.manifest("corpus").content, **site_content(context, dictionary.site)},
             config=config,
-            code=code_version("dictionaries", "stages/train.py", "stages/stacks.py", "core/seeds.py"),
+            code=code_version(
+                "dictionaries", "stages/train.py", "stages/stacks.py", "stages/token_level.py", "core/seeds.py"
+            ),
         ),
     )
 
@@ -98,7 +104,8 @@ def _groups(context: Context, stale: list[DictionaryId], needs: Needs) -> list[l
     if context.engine.local or not stale:
         return [stale] if stale else []
     room = context.engine.room(needs)
-    stacked = [one for one in stale if one.kind is None] if stacks_on(cfg, room.gpu) else []
+    in_stacks = stacks_on(cfg, room.gpu) and not is_token_level(context)
+    stacked = [one for one in stale if one.kind is None] if in_stacks else []
     alone = [[one] for one in stale if one not in stacked]
     return [part for at in range(room.workers) if (part := stacked[at :: room.workers])] + alone
 
@@ -119,7 +126,8 @@ class _Training:
             def train(dictionary: DictionaryId = dictionary, artifact: Artifact = artifact) -> Any:
                 if stacks is not None and dictionary in stacks:
                     job = stacks.job(dictionary)
-                    return _write(context, texts, dictionary, artifact, job, stacks.trained(dictionary))
+                    parts = _parts_of_job(texts, dictionary, job)
+                    return _write(context, dictionary, artifact, stacks.trained(dictionary), job.acts_nd, parts)
                 title = f"{dictionary} ({ids.index(dictionary) + 1} of {len(ids)})"
                 return train_one(context, texts, dictionary, artifact, title)
 
@@ -128,7 +136,8 @@ class _Training:
     def _stacks(self, texts: pl.DataFrame, group: int) -> Stacks | None:
         context = self._context
         cfg = context.study.dictionaries
-        device = stacking_device(cfg)
+        # Tokens stay on the disk, and a stack's rows are on the device: there dictionaries are trained one by one.
+        device = None if is_token_level(context) else stacking_device(cfg)
         stale = [one for one in self._groups[group] if one.kind is None]
         if device is None or not stale:
             return None
@@ -141,9 +150,43 @@ def train_one(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     """Train `dictionary` by the study's recipe into the artifact's folder; its files and facts."""
+    if is_token_level(context):
+        return _train_on_tokens(context, texts, dictionary, artifact, title)
     (job,) = _jobs(context, texts, [dictionary]).values()
-    trained = _train(context, dictionary, artifact, job, title)
-    return _write(context, texts, dictionary, artifact, job, trained)
+    trained = train_dictionary(
+        job.acts_nd[job.train_rows],
+        job.acts_nd[job.val_rows],
+        context.study.dictionaries,
+        seed=job.seed,
+        checkpoint=artifact.folder / "checkpoint",
+        title=title,
+        floor=job.floor,
+        kind=dictionary.kind or "topk",
+    )
+    return _write(context, dictionary, artifact, trained, job.acts_nd, _parts_of_job(texts, dictionary, job))
+
+
+def _train_on_tokens(
+    context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """As `train_one`, on a stream of tokens."""
+    study, site = context.study, dictionary.site
+    train, val = training_rows(texts, study.dictionaries, dictionary.fold, study.seed)
+    floor = 0.0
+    if site.difference is not None:
+        floor = JITTER * root_mean_square(context, Site(site.difference[0], site.layer), train)
+    trained = train_dictionary(
+        token_rows(context, dictionary, train),
+        token_sample(context, dictionary, val),
+        study.dictionaries,
+        seed=derive_seed(study.seed, "dictionary", str(dictionary)),
+        checkpoint=artifact.folder / "checkpoint",
+        title=title,
+        floor=floor,
+        kind=dictionary.kind or "topk",
+    )
+    on = TokenMeasure.of_parts(context, dictionary, evaluation_parts(texts, train))
+    return _write(context, dictionary, artifact, trained, on.acts_nd, on.parts, {"tokens_of": on.of})
 
 
 def _jobs(
@@ -163,40 +206,32 @@ def _jobs(
     return jobs
 
 
-def _train(
-    context: Context, dictionary: DictionaryId, artifact: Artifact, job: StackedJob, title: str
-) -> TrainedDictionary:
-    return train_dictionary(
-        job.acts_nd[job.train_rows],
-        job.acts_nd[job.val_rows],
-        context.study.dictionaries,
-        seed=job.seed,
-        checkpoint=artifact.folder / "checkpoint",
-        title=title,
-        floor=job.floor,
-        kind=dictionary.kind or "topk",
-    )
-
-
-def _write(
-    context: Context,
-    texts: pl.DataFrame,
-    dictionary: DictionaryId,
-    artifact: Artifact,
-    job: StackedJob,
-    trained: TrainedDictionary,
-) -> tuple[Sequence[Path], Mapping[str, Any]]:
-    folder = artifact.folder
+def _parts_of_job(texts: pl.DataFrame, dictionary: DictionaryId, job: StackedJob) -> dict[str, np.ndarray]:
     # Of a dictionary of both sides' rows the base half says which texts it was trained on.
     parts = evaluation_parts(texts, job.train_rows[job.train_rows < texts.height])
     if dictionary.is_joint_rows:
         parts = {name: both_sides(rows, texts.height) for name, rows in parts.items()}
+    return parts
+
+
+def _write(
+    context: Context,
+    dictionary: DictionaryId,
+    artifact: Artifact,
+    trained: TrainedDictionary,
+    acts_nd: np.ndarray,
+    parts: Mapping[str, np.ndarray],
+    about: Mapping[str, Any] | None = None,
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """Write what was trained, and its metrics on `parts` (name → rows of `acts_nd`); `about`: said beside them."""
+    folder = artifact.folder
     trained.dictionary.save(folder)
     write_parquet(folder / "history.parquet", trained.history)
-    metrics = evaluate(trained.dictionary, job.acts_nd, parts, beside_baselines=not dictionary.is_baseline)
+    metrics = evaluate(trained.dictionary, acts_nd, parts, beside_baselines=not dictionary.is_baseline)
+    metrics |= about or {}
     names = ["cfg.json", "sae_weights.safetensors", "history.parquet", "metrics.json"]
     if dictionary.kind == "crosscoder" and not dictionary.is_replica:
-        metrics["latent_scaling"] = _scale_latents(trained.dictionary, job.acts_nd[job.train_rows], artifact, context)
+        metrics["latent_scaling"] = _scale_latents(trained.dictionary, acts_nd[parts["train"]], artifact, context)
         names.append(SCALING_FILE)
     write_json(folder / "metrics.json", metrics)
     remove_checkpoint(folder / "checkpoint")
@@ -222,6 +257,22 @@ def read_rows_of(context: Context, dictionary: DictionaryId) -> np.ndarray:
         return joined_nd
     half = joined_nd.shape[1] // 2
     return np.concatenate([joined_nd[:, :half], joined_nd[:, half:]])
+
+
+def rows_in_training(context: Context, dictionary: DictionaryId, train: np.ndarray) -> np.ndarray | TokenRows:
+    """The rows of the texts `train` that a dictionary reads; of token-level activations on the disk."""
+    if is_token_level(context):
+        return token_rows(context, dictionary, train)
+    rows = both_sides(train, context.n_texts()) if dictionary.is_joint_rows else train
+    return read_rows_of(context, dictionary)[rows]
+
+
+def fires_in_training(dictionary: Dictionary, rows: np.ndarray | TokenRows) -> np.ndarray:
+    """bool `[n_latents]`: which latents fire on any of the rows."""
+    if isinstance(rows, np.ndarray):
+        return encode_site(dictionary, rows).firing_counts() > 0
+    pieces = (encode_site(dictionary, rows.read(piece)) for piece in range(len(rows.sizes)))
+    return np.sum([codes.firing_counts() for codes in pieces], axis=0) > 0
 
 
 def both_sides(rows: np.ndarray, n_texts: int) -> np.ndarray:
