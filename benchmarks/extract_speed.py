@@ -184,12 +184,18 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--readers", default=",".join(READERS))
     parser.add_argument("--pair", type=Path)
+    parser.add_argument("--only-pair", action="store_true", help="the pair alone, into the result that is there")
     parser.add_argument(
         "--quick", action="store_true", help="a narrow model, for a smoke test; its numbers mean nothing"
     )
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     found, where = texts()
+    if args.only_pair:
+        result = json.loads(args.out.read_bytes()) | {"delta_error_of_the_pair": pair_errors(args.pair, found)}
+        write_json(args.out, result)
+        print(json.dumps(result))
+        return
     ids = token_ids(found, args.tokenizer)[: args.texts]
     names = args.readers.split(",")
     with tempfile.TemporaryDirectory() as made:
