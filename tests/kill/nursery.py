@@ -67,9 +67,9 @@ class Nursery:
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self.process.stdin
-        self.process.stdin.close()
-        self.process.wait(60)
+        self.ask({"end": True})
+        self.process.kill()  # its children are dead, and its own long goodbye is of no use
+        self.process.wait()
 
     def start(self, *arguments: str | Path, cwd: Path, log: Path, **sabotage: Any) -> Victim:
         """sabotage: `kill_at=(stage, number[, among])` or `watch=path`, as the saboteur has them."""
@@ -156,6 +156,11 @@ def _serve() -> None:
     born: set[int] = set()
     for line in sys.stdin:
         order = json.loads(line)
+        if "end" in order:
+            for pid in born:  # of tests that failed before they waited
+                os.kill(pid, signal.SIGKILL)
+            print("true", flush=True)
+            continue
         if "wait" in order:
             _, status, used = os.wait4(order["wait"], 0)
             born.discard(order["wait"])
@@ -165,8 +170,6 @@ def _serve() -> None:
             _be_born(order)
         born.add(pid)
         print(pid, flush=True)
-    for pid in born:  # of tests that failed before they waited
-        os.kill(pid, signal.SIGKILL)
 
 
 def _be_born(order: dict[str, Any]) -> None:

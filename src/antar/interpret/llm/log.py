@@ -2,7 +2,7 @@
 
 One line a finished call, with everything that is needed to make it again and a checksum of its own. A torn last line
 is cut off when the log is opened; a damaged line is never taken for an answer: its call is made again. Since calls
-are paid for, what was cut off or damaged is kept beside the log, in `<name>.damaged`. Lines that wait together are
+are paid for, damaged lines are kept beside the log, in `<name>.damaged`. Lines that wait together are
 written together, with one fsync, so that a fast server is not slowed down by the disk.
 
 A call that failed for a reason of the server's (it was down, it refused) is made again by the next run; its line is
@@ -93,7 +93,7 @@ class CallLog:
         if again:
             say(f"  {self.path.name}: {again} calls had failed at the server and are made again")
         if torn or damaged or again:
-            self._keep_aside([*damaged, *([torn + b"\n"] if torn else [])])
+            self._keep_aside(damaged)
             with replacing(self.path) as temporary:
                 temporary.write_bytes(b"".join(kept))
 
@@ -189,8 +189,10 @@ def _whole_lines(data: bytes) -> tuple[Sequence[bytes], bytes]:
 
 def _parse(line: bytes) -> dict[str, Any] | None:
     record = read_line(line)
+    if record is None or not isinstance(record.get("key"), str):
+        return None
     try:
-        Entry.of(record or {})
+        Entry.of(record)
     except (KeyError, TypeError):
         return None
-    return record if record is not None and isinstance(record["key"], str) else None
+    return record
