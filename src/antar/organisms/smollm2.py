@@ -274,7 +274,8 @@ def _copy_of(base: LlamaForCausalLM) -> LlamaForCausalLM:
 
 def _texts(texts: pl.DataFrame, group: str, split: str, n: int | None = None) -> list[str]:
     """Texts of a group and split; `n` of them evenly spread over the corpus."""
-    found = texts.filter((pl.col("group") == group) & (pl.col("split") == split))["text"].to_list()
+    wanted = (pl.col("group") == group) & (pl.col("split") == split)
+    found = texts.filter(wanted & pl.Series(is_first_reading(texts)))["text"].to_list()
     if n is None or n >= len(found):
         return found
     return [found[i] for i in np.linspace(0, len(found) - 1, n).round().astype(int)]

@@ -79,7 +79,7 @@ def _models(run: Run) -> str:
 
 def _extraction(run: Run) -> str:
     extract = pick(run.study, "extract")
-    texts = f"{run.texts.height:,}" if run.has("corpus/texts.parquet") else UNKNOWN
+    texts = f"{read_once(run.texts).height:,}" if run.has("corpus/texts.parquet") else UNKNOWN
     return (
         f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
         f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
@@ -93,7 +93,13 @@ def _extraction(run: Run) -> str:
 
 
 def chat_template_words(run: Run) -> str:
-    """Whether texts were read bare or as a chat message."""
+    """Whether texts were read bare, as a chat message, or both."""
+    if pick(run.study, "extract", "chat_template") == "both":
+        return (
+            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat template of "
+            f"{run.names['chat']}, where only the text's own tokens were averaged. Both readings count as rows of one "
+            "document (facet `reading`), and of the two only the stronger is shown for a feature."
+        )
     if pick(run.study, "extract", "chat_template"):
         return (
             "Every text was put as the single user message into the chat template of "

@@ -22,6 +22,7 @@ from antar.corpora.config import HubSource
 from antar.corpora.neutral import read_neutral
 from antar.corpora.records import Place
 from antar.corpora.sources import source_inputs
+from antar.features.readings import is_first_reading
 from antar.models import check_pair
 from antar.models.tokens import TokenShard, read_tokens
 from antar.organisms.sham import Pair, Probe, ShamConfig, make_sham
@@ -155,7 +156,8 @@ def _probe(context: Context, texts: pl.DataFrame, rows: np.ndarray, n: int) -> P
 def _neutral_texts(context: Context, name: str, cfg: ShamConfig, texts: pl.DataFrame) -> list[str]:
     """What base is trained on: control texts of the training split, or the texts that the study names."""
     if cfg.texts is None:
-        learnt = texts.filter((pl.col("group") == "control") & (pl.col("split") == "train"))["text"].to_list()
+        wanted = (pl.col("group") == "control") & (pl.col("split") == "train")
+        learnt = texts.filter(wanted & pl.Series(is_first_reading(texts)))["text"].to_list()
         if not learnt:
             raise UserError(
                 f"sham {name}: expected control texts of the training split to train base on, found none; name "
