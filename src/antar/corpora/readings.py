@@ -24,13 +24,13 @@ IN_TEMPLATE = ", in the chat template"
 def in_both_readings(corpus: Corpus) -> Corpus:
     """The corpus with two rows for each text, `<text_id>#bare` and `<text_id>#chat`.
 
-    `reading` (a facet) says which, `reading_of` is the text's own id, `source` names a corpus of its own, and a masked
-    copy belongs to the same reading of its text. Raises UserError where a facet has the name `reading` already.
+    `reading` (a facet) says which, `reading_of` is the text's own id, `source` names a corpus of its own, and a
+    masked copy belongs to the same reading of its text. Raises UserError where a facet is called `reading` already.
     """
     if READING in corpus.texts.columns:
         raise UserError(
-            f"extract.chat_template: expected a corpus without a facet `{READING}`, which `both` adds, found one; give "
-            "it another name in `corpus.sources`, or write `chat_template: true` or `false`"
+            f"extract.chat_template: expected a corpus without a facet `{READING}`, which `both` adds, found one; "
+            "give it another name in `corpus.sources`, or write `chat_template: true` or `false`"
         )
     texts = pl.concat([_read(corpus.texts, BARE, ""), _read(corpus.texts, CHAT, IN_TEMPLATE)])
     note = (

@@ -23,8 +23,8 @@ class Space:
     """The texts in which coherence is measured.
 
     acts_nd:  `[n_texts, d_model]`, activations at the dictionary's site
-    language: `[n_texts]` strings; document: `[n_texts]` strings. Where texts are read bare and in a chat template, each
-              reading is a language here, for rows of one reading are alike as those of one language are
+    language: `[n_texts]` strings; document: `[n_texts]` strings. Where texts are read bare and in a chat template,
+              a reading counts as a language: rows of one reading are alike as those of one language are
     text:     `[n_texts]`, equal for readings of one text (`features/readings.py`); by default each row is a text
     """
 

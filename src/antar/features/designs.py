@@ -15,7 +15,6 @@ import polars as pl
 
 from antar.core.seeds import numpy_rng
 from antar.corpora.schema import READING_OF
-from antar.features.readings import first_readings
 
 
 @dataclass(frozen=True)
@@ -104,8 +103,7 @@ def _readings(texts: pl.DataFrame, rows: np.ndarray, groups: np.ndarray) -> floa
     """Rows a text and group; 1 for no rows."""
     if READING_OF not in texts.columns or len(rows) == 0:
         return 1.0
-    pairs = np.unique(np.column_stack([first_readings(texts)[rows], groups]), axis=0)
-    return len(rows) / len(pairs)
+    return len(rows) / pl.DataFrame({"text": texts[READING_OF].gather(rows), "group": groups}).n_unique()
 
 
 def lengths_of(texts: pl.DataFrame, rows: np.ndarray) -> np.ndarray:

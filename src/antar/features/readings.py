@@ -30,7 +30,7 @@ def is_first_reading(texts: pl.DataFrame) -> np.ndarray:
 
 
 def stronger_readings(codes: SparseCodes, first_n: np.ndarray) -> SparseCodes:
-    """`codes` in which a latent fires on the stronger of a text's readings only; the earlier row where they are equal.
+    """`codes` in which a latent fires on the stronger of a text's readings only; on the earlier where they are equal.
 
     first_n: int64 `[n_texts]`, as `first_readings` gives it. What gives way is a stored zero: the shape stays.
     """

@@ -99,9 +99,8 @@ def word_coherence(features: list[str], texts: pl.DataFrame, examples: pl.DataFr
     first_t = first_readings(texts)
     # One row a text: a word that a single text holds is not shared because that text is read twice.
     select = np.flatnonzero(_select_rows(texts) & (first_t == np.arange(texts.height)))
-    shown = examples.filter((pl.col("pool") == "select") & pl.col("feature").is_in(features)).with_columns(
-        row=pl.Series(first_t).gather(pl.col("row"))
-    ).filter(pl.col("row").is_in(select))  # fmt: skip
+    shown = examples.filter((pl.col("pool") == "select") & pl.col("feature").is_in(features))
+    shown = shown.with_columns(row=first_t[shown["row"].to_numpy()]).filter(pl.col("row").is_in(select))
     row_t = shown["row"].to_numpy()
     column = texts["text"].to_list()
     key_of: dict[str, int] = {}

@@ -134,9 +134,7 @@ class TokenTask:
         """(ids, keep) of each text as it is."""
         if self._tokenizer is None:
             self._tokenizer = load_tokenizer(self.model)
-        encoded = self._tokenizer(
-            texts, truncation=True, max_length=self.cfg.max_tokens, return_attention_mask=False
-        )
+        encoded = self._tokenizer(texts, truncation=True, max_length=self.cfg.max_tokens, return_attention_mask=False)
         ids = [np.array(one, np.int32) for one in encoded["input_ids"]]
         special = special_ids(self._tokenizer)
         return ids, [~np.isin(one, special) for one in ids]

@@ -36,6 +36,7 @@ from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_s
 from antar.core.progress import progress, say
 from antar.core.seeds import numpy_rng
 from antar.core.threads import torch_threads
+from antar.features.readings import is_first_reading
 from antar.models.config import ModelConfig
 from antar.models.forward import pad_right
 from antar.models.pair import decoder_blocks, load_tokenizer, quiet

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antar.dictionaries.config import published_faults
+from antar.features.readings import is_first_reading
 from antar.report.blocks import Block, Bullets, Column, Facts, Folded, Paragraph, Row, Section, Table
 from antar.report.shams import drift_limits
 from antar.report.text import listing, number, plural, setting
@@ -79,7 +80,7 @@ def _models(run: Run) -> str:
 
 def _extraction(run: Run) -> str:
     extract = pick(run.study, "extract")
-    texts = f"{read_once(run.texts).height:,}" if run.has("corpus/texts.parquet") else UNKNOWN
+    texts = f"{is_first_reading(run.texts).sum():,}" if run.has("corpus/texts.parquet") else UNKNOWN
     return (
         f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
         f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
@@ -96,9 +97,9 @@ def chat_template_words(run: Run) -> str:
     """Whether texts were read bare, as a chat message, or both."""
     if pick(run.study, "extract", "chat_template") == "both":
         return (
-            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat template of "
-            f"{run.names['chat']}, where only the text's own tokens were averaged. Both readings count as rows of one "
-            "document (facet `reading`), and of the two only the stronger is shown for a feature."
+            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat template "
+            f"of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are rows of one "
+            "document (facet `reading`); for a feature only the stronger of a text's two is shown."
         )
     if pick(run.study, "extract", "chat_template"):
         return (

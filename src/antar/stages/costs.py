@@ -39,7 +39,7 @@ def estimate_costs(context: Context) -> list[Cost]:
     if not corpus and None in wanted:
         basis += ", without the sources that are taken whole"
     if readings > 1:
-        basis += "; each is read twice, and counts twice below and in this number"
+        basis += "; each is read twice and counted twice"
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
     cfg, width = study.dictionaries, _width(context)
@@ -75,8 +75,8 @@ def estimate_costs(context: Context) -> list[Cost]:
 
 def _chat_template(context: Context) -> Cost:
     if context.study.extract.chat_template == "both":
-        said = "each text is read bare and as the one user message, two rows of the corpus; the template's tokens come on"
-        return Cost("chat template", "both", f"{said} top")
+        twice = "each text is read bare and as the one user message, where the template's tokens come on top"
+        return Cost("chat template", "both", twice)
     if not context.study.extract.chat_template:
         return Cost("chat template", "off", "texts are read as they are, as published (extract.chat_template)")
     return Cost("chat template", "on", "each text as the one user message; the template's tokens come on top")

@@ -37,7 +37,7 @@ NONE_TO_MAKE = (
 )
 # Fields that say where, how fast and how safely, and do not change a result beyond the last bits.
 _NO_EFFECT = ("device", "token_budget", "checkpoint_every")
-_CODE = ("models", "organisms/sham", "stages/sham.py", "core/seeds.py")
+_CODE = ("models", "organisms/sham", "stages/sham.py", "core/seeds.py", "features/readings.py")
 # What reads, cleans and draws the texts that a sham is given; what the study says of them is in the config.
 _CODE_OF_TEXTS = (
     *(f"corpora/{name}.py" for name in ("neutral", "clean", "units", "language", "near", "sample", "records")),
