@@ -97,8 +97,8 @@ def chat_template_words(run: Run) -> str:
     """Whether texts were read bare, as a chat message, or both."""
     if pick(run.study, "extract", "chat_template") == "both":
         return (
-            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat template "
-            f"of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are rows of one "
+            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat "
+            f"template of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are rows of one "
             "document (facet `reading`); for a feature only the stronger of a text's two is shown."
         )
     if pick(run.study, "extract", "chat_template"):
