@@ -138,8 +138,8 @@ def test_no_other_reading_of_an_example_is_a_reference():
 
 @pytest.fixture(scope="module")
 def tables() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """(texts read twice, contrasts of them, contrasts of the same texts read once). Latent 0: culture; 1: fires in the
-    template alone; 2: culture, in the template alone; the rest nothing."""
+    """(texts read twice, contrasts of them, contrasts of the same texts read once). Latent 0: culture; 1: fires in
+    the template alone; 2: culture, in the template alone; the rest nothing."""
     once, rng = texts_of(400, 5), np.random.default_rng(6)
     x = (rng.random((400, 12)) < 0.4) * rng.lognormal(size=(400, 12))
     cultural = (once["group"] == "cultural").to_numpy()

@@ -98,8 +98,8 @@ def chat_template_words(run: Run) -> str:
     if pick(run.study, "extract", "chat_template") == "both":
         return (
             "Every text was read twice by every checkpoint: bare, and as the single user message in the chat "
-            f"template of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are rows of one "
-            "document (facet `reading`); for a feature only the stronger of a text's two is shown."
+            f"template of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are "
+            "rows of one document (facet `reading`); for a feature only the stronger of a text's two is shown."
         )
     if pick(run.study, "extract", "chat_template"):
         return (
