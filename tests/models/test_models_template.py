@@ -200,3 +200,35 @@ def test_qwens_own_tokenizer_and_template(texts):
     for text, one, its in zip(many, ids, own, strict=True):
         assert one[its].tolist() == tokenizer(text)["input_ids"]
         assert one.tolist() == tokenizer.apply_chat_template([{"role": "user", "content": text}])["input_ids"]
+
+
+@pytest.mark.parametrize("outliers", [False, True])
+def test_both_reads_each_text_by_its_own_reading(chat_pair, texts, cfg, tmp_path, outliers):
+    """The twins are two runs, one with the template off and one with it on, whatever the order of the readings."""
+    many, in_template = [*texts, *texts], [i % 3 == 1 for i in range(2 * len(texts))]
+    made = {}
+    for name, value in (("off", False), ("on", True), ("both", "both")):
+        one = cfg.model_copy(update={"chat_template": value})
+        task = TokenTask(many, chat_pair["base"], one, tmp_path / name, "t", chat_pair["chat"], in_template)
+        for shard in range(n_shards(len(many), one)):
+            task.run(shard)
+        shards = [read_tokens(tmp_path / name / shard_name(shard)) for shard in range(n_shards(len(many), one))]
+        made[name] = [
+            (ids.tolist(), keep.tolist()) for shard in shards for ids, keep in zip(shard.ids, shard.keep, strict=True)
+        ]
+    assert made["both"] == [made["on" if its else "off"][row] for row, its in enumerate(in_template)]
+    if outliers:
+        mask = cfg.model_copy(update={"chat_template": "both", "outliers": True, "outlier_multiple": 1.25})
+        TokenTask(many, chat_pair["base"], mask, tmp_path / "mask", "t", chat_pair["chat"], in_template).run(0)
+        masked = read_tokens(tmp_path / "mask" / shard_name(0))
+        assert [ids.tolist() for ids in masked.ids] == [ids for ids, _ in made["both"][:9]]
+        assert all(
+            not (now & ~np.array(keep)).any() for now, (_, keep) in zip(masked.keep, made["both"], strict=False)
+        )
+        assert read_rows(tmp_path / "mask", ["left_out"])["left_out"].sum() > 0
+
+
+def test_both_without_the_readings_is_an_error(chat_pair, texts, cfg, tmp_path):
+    both = cfg.model_copy(update={"chat_template": "both"})
+    with pytest.raises(ValueError, match="expected one bool a text"):
+        TokenTask(texts, chat_pair["base"], both, tmp_path, "t", chat_pair["chat"]).run(0)

@@ -2,6 +2,7 @@
 
 from antar.corpora.build import Corpus, build_corpus, local_inputs
 from antar.corpora.config import CorpusConfig
+from antar.corpora.readings import in_both_readings
 from antar.corpora.schema import REQUIRED_COLUMNS, check_texts, facet_columns
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "build_corpus",
     "check_texts",
     "facet_columns",
+    "in_both_readings",
     "local_inputs",
 ]

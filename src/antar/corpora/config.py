@@ -16,7 +16,9 @@ from antar.core.config import Config
 Group = Literal["cultural", "control"]
 Split = Literal["train", "val", "heldout", "crosscheck"]
 Column = str | int
-FACET_RESERVED = ("text_id", "text", "group", "language", "source", "document", "split", "half", "masked_of")
+FACET_RESERVED = (
+    "text_id", "text", "group", "language", "source", "document", "split", "half", "masked_of", "reading_of",
+)  # fmt: skip
 
 
 class Where(Config):

@@ -9,6 +9,10 @@ from antar.core.errors import UserError
 REQUIRED_COLUMNS = ("text_id", "text", "group", "language", "source", "document", "split", "half")
 MASKED_OF = "masked_of"
 """The column of a masked copy (`mask.py`): the id of its text; null elsewhere, absent without copies."""
+READING, BARE, CHAT = "reading", "bare", "chat"
+"""The facet of a corpus that is read twice (`readings.py`), and its two values."""
+READING_OF = "reading_of"
+"""Its other column: the id of the text, the same for both of its rows; absent where each text is read once."""
 _ALLOWED = {
     "group": {"cultural", "control"},
     "split": {"train", "val", "heldout", "crosscheck"},
@@ -18,7 +22,7 @@ _ALLOWED = {
 
 def facet_columns(texts: pl.DataFrame) -> list[str]:
     """The columns of `texts` that are facets, in their order."""
-    return [name for name in texts.columns if name not in (*REQUIRED_COLUMNS, MASKED_OF)]
+    return [name for name in texts.columns if name not in (*REQUIRED_COLUMNS, MASKED_OF, READING_OF)]
 
 
 def check_texts(texts: pl.DataFrame, where: str = "texts") -> pl.DataFrame:

@@ -23,12 +23,19 @@ class Space:
     """The texts in which coherence is measured.
 
     acts_nd:  `[n_texts, d_model]`, activations at the dictionary's site
-    language: `[n_texts]` strings; document: `[n_texts]` strings
+    language: `[n_texts]` strings; document: `[n_texts]` strings. Where texts are read bare and in a chat template,
+              a reading counts as a language: rows of one reading are alike as those of one language are
+    text:     `[n_texts]`, equal for readings of one text (`features/readings.py`); by default each row is a text
     """
 
     acts_nd: np.ndarray
     language: np.ndarray
     document: np.ndarray
+    text: np.ndarray | None = None
+
+    @property
+    def text_n(self) -> np.ndarray:
+        return np.arange(len(self.document)) if self.text is None else self.text
 
 
 def measure_coherence(
@@ -40,7 +47,7 @@ def measure_coherence(
     references:    random texts drawn in each language; the same ones for every feature
 
     Every ordered pair of examples from different documents counts once (two sentences of one document are alike for
-    another reason), against every reference in j's language that is not an example of the feature and not from i's
+    another reason), against every reference in j's language that is no reading of an example's text and not from i's
     document; ties count half. Null where no pair is left. Cosines are of the activations as they are,
     not centred. A feature costs m² × references comparisons: 8,192 features × 20
     examples take about 5 s.
@@ -102,7 +109,8 @@ def _one_feature(
     for name in np.unique(language):
         columns = np.flatnonzero(language == name)
         its = drawn[str(name)]
-        usable = ~np.isin(its, rows)[None, :] & (document[:, None] != space.document[its][None, :])
+        known = np.isin(space.text_n[its], space.text_n[rows])
+        usable = ~known[None, :] & (document[:, None] != space.document[its][None, :])
         gap = between[:, columns, None] - similar[str(name)][place][:, None, :]
         score = (gap > 0) + 0.5 * (gap == 0)
         counts = usable.sum(axis=1)[:, None]

@@ -337,6 +337,7 @@ def _rows(
     texts = sum(len(design.rows) for design in designs)
     matched = [design.matched for design in designs]
     matched.append(sum(design.matched * len(design.rows) for design in designs) / max(texts, 1))
+    readings = max((design.readings for design in designs), default=1.0)  # 30 texts read twice are not 60
     for place, language in enumerate([*comparison.languages, POOLED]):
         for column, null in enumerate(comparison.nulls):
             sizes = {name: values[place, column] for name, values in estimate.sizes.items()}
@@ -357,7 +358,7 @@ def _rows(
                 "p": estimate.p[place, column][who, which],
                 "d_av_select": select.effects["d_av"][place, column][who, which],
                 "p_select": select.p[place, column][who, which],
-                "few": (np.minimum(sizes["n_a"], sizes["n_b"]) < config.warn_under)[which],
+                "few": (np.minimum(sizes["n_a"], sizes["n_b"]) / readings < config.warn_under)[which],
                 "matched": np.full(len(who), matched[place]),
                 "script_only": script[who, which],
             }

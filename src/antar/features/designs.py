@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from antar.core.seeds import numpy_rng
+from antar.corpora.schema import READING_OF
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Design:
                 as a null of their own; the rest make the permutation distribution.
     n_groups:   how many groups the labels name (0 in a paired design)
     matched:    share of the texts in length bins that hold more than one group: outside them nothing can be shuffled
+    readings:   rows that each text has in a group: 2 where both readings of a text are compared as one, else 1
     characters: int64 `[n_texts of the design]`, lengths; strata: strings of the same length, the facet within which
                 groups are compared a second time (None: nowhere)
     """
@@ -41,6 +43,7 @@ class Design:
     matched: float
     characters: np.ndarray
     strata: np.ndarray | None = None
+    readings: float = 1.0
 
     @property
     def n_units(self) -> int:
@@ -76,7 +79,8 @@ def unpaired_design(
         labels[members] = np.column_stack([observed[members], rng.permuted(tiled, axis=1).T])
         mixed += sizes[members].sum() if len(np.unique(observed[members])) > 1 else 0.0
     strata = None if within is None else texts[within].gather(rows).cast(pl.String).fill_null("").to_numpy()
-    return Design(language, rows, unit, sizes, labels, n_groups, mixed / max(sizes.sum(), 1.0), lengths, strata)
+    share, readings = mixed / max(sizes.sum(), 1.0), _readings(texts, rows, groups)
+    return Design(language, rows, unit, sizes, labels, n_groups, share, lengths, strata, readings)
 
 
 def paired_design(
@@ -90,7 +94,16 @@ def paired_design(
     swaps = rng.integers(0, 2, (len(sizes), sum(columns)), dtype=np.int8) * 2 - 1
     labels = np.column_stack([np.ones(len(sizes), dtype=np.int16), swaps.astype(np.int16)])
     lengths = lengths_of(texts, rows)
-    return Design(language, rows, unit, sizes, labels, 0, 1.0, lengths)
+    return Design(
+        language, rows, unit, sizes, labels, 0, 1.0, lengths, readings=_readings(texts, rows, np.zeros_like(rows))
+    )
+
+
+def _readings(texts: pl.DataFrame, rows: np.ndarray, groups: np.ndarray) -> float:
+    """Rows a text and group; 1 for no rows."""
+    if READING_OF not in texts.columns or len(rows) == 0:
+        return 1.0
+    return len(rows) / pl.DataFrame({"text": texts[READING_OF].gather(rows), "group": groups}).n_unique()
 
 
 def lengths_of(texts: pl.DataFrame, rows: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from antar.core.jit import have_numba
 from antar.core.sites import DictionaryId, feature_id
 from antar.core.sparse import CodeSource, SparseCodes
 from antar.corpora.schema import MASKED_OF
+from antar.features.readings import first_readings, stronger_readings
 
 POOLS = ("select", "estimate")
 """What a labeller may see, and what validates: the two halves of the documents."""
@@ -107,7 +108,9 @@ def examples_frame(dictionary: DictionaryId, codes: CodeSource, texts: pl.DataFr
 
     texts: in row order, with `text_id`, `half` ("select" | "estimate", by document), `group` and `split`. The pool
     `estimate` judges, so it holds only texts that no dictionary was trained on. Neither holds a cross-check's texts.
+    Of a text that is read twice the stronger reading alone is an example.
     """
+    codes = stronger_readings(codes, first_readings(texts))
     half = texts["half"].to_numpy()
     text_ids = texts["text_id"]
     names = pl.Series([feature_id(dictionary, latent) for latent in range(codes.n_latents)], dtype=pl.String)

@@ -155,7 +155,7 @@ class CaseMaker:
         return kept, values[np.isin(rows, kept)]
 
     def _silent(self, latent: int, part: int) -> np.ndarray:
-        return (self.corpus.parts_t == part) & ~self.firing.fires_any(np.array([latent]))
+        return (self.corpus.parts_t == part) & self.corpus.is_first_t & ~self.firing.fires_any(np.array([latent]))
 
     def _rng(self, name: str, feature: str) -> np.random.Generator:
         return numpy_rng(self.seed, "interpret", name, feature)

@@ -17,6 +17,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from antar.core.seeds import derive_seed
 from antar.core.sparse import SparseCodes
 from antar.features.examples import crosscheck_rows
+from antar.features.readings import first_readings
 from antar.interpret.words import normalise, tokens
 
 LEAST_IN_GROUP = 2
@@ -95,10 +96,11 @@ def word_coherence(features: list[str], texts: pl.DataFrame, examples: pl.DataFr
     pair of texts needs no common axes.
     """
     place = {feature: i for i, feature in enumerate(features)}
-    select = np.flatnonzero(_select_rows(texts))
-    shown = examples.filter(
-        (pl.col("pool") == "select") & pl.col("feature").is_in(features) & pl.col("row").is_in(select)
-    )
+    first_t = first_readings(texts)
+    # One row a text: a word that a single text holds is not shared because that text is read twice.
+    select = np.flatnonzero(_select_rows(texts) & (first_t == np.arange(texts.height)))
+    shown = examples.filter((pl.col("pool") == "select") & pl.col("feature").is_in(features))
+    shown = shown.with_columns(row=first_t[shown["row"].to_numpy()]).filter(pl.col("row").is_in(select))
     row_t = shown["row"].to_numpy()
     column = texts["text"].to_list()
     key_of: dict[str, int] = {}

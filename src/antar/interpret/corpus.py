@@ -17,6 +17,7 @@ from antar.core.errors import UserError
 from antar.core.hashing import sha256_json
 from antar.core.seeds import derive_seed
 from antar.features.examples import contrast_rows, crosscheck_rows
+from antar.features.readings import first_readings
 from antar.interpret.types import ShownText
 from antar.interpret.words import WordIndex
 
@@ -35,6 +36,7 @@ class TextCorpus:
     languages:     the languages of the corpus, sorted; language_t holds indices into it
     length_bin_t:  int64, the quarter of its language's select-half lengths (in words) that a text is in
     order_t:       rows sorted by language, then length in words, then row
+    first_t:       int64, the first row that reads the same text, where texts are read bare and in a chat template
     sha256:        fingerprint of everything that the workers read of the texts
     """
 
@@ -46,7 +48,13 @@ class TextCorpus:
     parts_t: np.ndarray
     length_bin_t: np.ndarray
     order_t: np.ndarray
+    first_t: np.ndarray
     sha256: str
+
+    @property
+    def is_first_t(self) -> np.ndarray:
+        """bool: true for one row of each text. Whatever counts words, or shows silent texts, takes these alone."""
+        return self.first_t == np.arange(len(self.first_t))
 
     @classmethod
     def build(cls, frame: pl.DataFrame, seed: int) -> TextCorpus:
@@ -78,6 +86,8 @@ class TextCorpus:
                 "interpret: expected texts in both halves (select, estimate), found one half only; "
                 "the corpus needs more documents"
             )
+        first_t = first_readings(frame)
+        select_t = (parts_t == SELECT) & (first_t == np.arange(len(texts)))
         columns = ["text_id", "text", "language", "document", "half", "group", "split"]
         return cls(
             text_ids=tuple(frame["text_id"]),
@@ -86,8 +96,9 @@ class TextCorpus:
             languages=languages,
             language_t=language_t,
             parts_t=_without_repeats(parts_t, index.text_key_t),
-            length_bin_t=_length_bins(index.lengths_t, language_t, parts_t == SELECT),
+            length_bin_t=_length_bins(index.lengths_t, language_t, select_t),
             order_t=np.lexsort((np.arange(len(texts)), index.lengths_t, language_t)),
+            first_t=first_t,
             sha256=sha256_json([seed, frame.select(columns).rows()]),
         )
 

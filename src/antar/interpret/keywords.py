@@ -97,7 +97,7 @@ class KeywordModel:
     @classmethod
     def fit(cls, corpus: TextCorpus, config: KeywordConfig, examples: int, seed: int) -> KeywordModel:
         """Count the select half once. `examples` is the size of a class, which fixes A."""
-        rows = np.flatnonzero(corpus.parts_t == SELECT)
+        rows = np.flatnonzero((corpus.parts_t == SELECT) & corpus.is_first_t)
         holds = corpus.index.holds_tv[rows]
         counts_v = _sums(holds, 0)
         words_a_class = examples * holds.nnz / max(1, len(rows))

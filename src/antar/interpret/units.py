@@ -72,7 +72,7 @@ class Units:
                 continue
             live = np.array(list(latents.values()), dtype=np.int64)
             codes, decoder_nd = self.dictionary(dictionary)
-            firing = Firing.of(dictionary, codes, decoder_nd, live, len(self.corpus.texts))
+            firing = Firing.of(dictionary, codes, decoder_nd, live, len(self.corpus.texts), self.corpus.first_t)
             yield dictionary, CaseMaker(self.corpus, firing, self.seed)
 
     def dictionary(self, dictionary: str) -> tuple[SparseCodes, np.ndarray]:

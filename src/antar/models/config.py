@@ -40,11 +40,12 @@ class ExtractConfig(Config):
     layers: tuple[int, ...] = Field(default=(6, 12, 18), min_length=1)
     """0-based decoder blocks. Layer L is the output of block `layers[L]`, for the last one before the final norm."""
     max_tokens: int = Field(default=512, ge=1)
-    """A longer text is cut after this many tokens, special tokens included. With `chat_template` on, only the text's
-    own tokens are counted; the template's come on top."""
-    chat_template: bool = False
+    """A longer text is cut after this many tokens, special tokens included. In the chat template only the text's own
+    tokens are counted; the template's come on top."""
+    chat_template: bool | Literal["both"] = False
     """Put every text as the single user message into the chat checkpoint's template, on every side, and pool the
-    text's own tokens only. Published: off."""
+    text's own tokens only. `both` reads every text twice, bare and so, as two corpora told apart by the facet
+    `reading`. Published: off."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float16"
     """Arithmetic of the forward pass. Pooling is in float32 whatever this says."""
     token_budget: int | None = Field(default=None, ge=1)

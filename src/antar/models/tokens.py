@@ -65,6 +65,7 @@ class TokenTask:
     """Shard task: tokenise texts (and find outliers on `model`, which is base). `run(shard)` is idempotent.
 
     chat: the checkpoint whose tokenizer and chat template are used when `cfg.chat_template` is on
+    in_template: with `cfg.chat_template` `both`, whether each of `texts` is read in the template
     """
 
     texts: Sequence[str]
@@ -73,6 +74,7 @@ class TokenTask:
     folder: Path
     fingerprint: str
     chat: ModelConfig | None = None
+    in_template: Sequence[bool] | None = None
     _tokenizer: PreTrainedTokenizerBase | None = field(default=None, init=False, repr=False)
     _template: ChatTemplate | None = field(default=None, init=False, repr=False)
     _reader: Reader | None = field(default=None, init=False, repr=False)
@@ -96,21 +98,15 @@ class TokenTask:
         write_shard(path, arrays, self.fingerprint)
 
     def _tokenise(self, rows: Sequence[int]) -> TokenShard:
-        texts = [self.texts[row] for row in rows]
-        if self.cfg.chat_template:
-            if self._template is None:
-                self._template = ChatTemplate.of(self.chat or self.model)
-            tokenizer = self._template.tokenizer
-            ids, own = self._template.tokenise(texts, self.cfg.max_tokens)
-        else:
-            if self._tokenizer is None:
-                self._tokenizer = load_tokenizer(self.model)
-            tokenizer = self._tokenizer
-            encoded = tokenizer(texts, truncation=True, max_length=self.cfg.max_tokens, return_attention_mask=False)
-            ids = [np.array(one, np.int32) for one in encoded["input_ids"]]
-            own = [np.ones(len(one), bool) for one in ids]
-        special = special_ids(tokenizer)
-        keep = [its & ~np.isin(one, special) for one, its in zip(ids, own, strict=True)]
+        """The rows in their order, each text by its own reading."""
+        found: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        for templated in (False, True):
+            its = [row for row in rows if self._is_templated(row) == templated]
+            if its:
+                texts = [self.texts[row] for row in its]
+                read = self._in_template(texts) if templated else self._bare(texts)
+                found |= dict(zip(its, zip(*read, strict=True), strict=True))
+        ids, keep = [found[row][0] for row in rows], [found[row][1] for row in rows]
         for row, kept in zip(rows, keep, strict=True):
             if not kept.any():
                 raise UserError(
@@ -118,6 +114,30 @@ class TokenTask:
                     f"found none with the tokenizer of {self.model.path}; leave the text out of the corpus"
                 )
         return TokenShard(ids, keep)
+
+    def _is_templated(self, row: int) -> bool:
+        if self.cfg.chat_template != "both":
+            return self.cfg.chat_template
+        if self.in_template is None:
+            raise ValueError("in_template: with chat_template `both`, expected one bool a text, found none")
+        return bool(self.in_template[row])
+
+    def _in_template(self, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(ids, keep) of each text in the template."""
+        if self._template is None:
+            self._template = ChatTemplate.of(self.chat or self.model)
+        ids, own = self._template.tokenise(texts, self.cfg.max_tokens)
+        special = special_ids(self._template.tokenizer)
+        return ids, [its & ~np.isin(one, special) for one, its in zip(ids, own, strict=True)]
+
+    def _bare(self, texts: list[str]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """(ids, keep) of each text as it is."""
+        if self._tokenizer is None:
+            self._tokenizer = load_tokenizer(self.model)
+        encoded = self._tokenizer(texts, truncation=True, max_length=self.cfg.max_tokens, return_attention_mask=False)
+        ids = [np.array(one, np.int32) for one in encoded["input_ids"]]
+        special = special_ids(self._tokenizer)
+        return ids, [~np.isin(one, special) for one in ids]
 
     def _without_outliers(self, tokens: TokenShard) -> tuple[TokenShard, list[int]]:
         thresholds = self._thresholds()

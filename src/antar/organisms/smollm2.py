@@ -34,6 +34,7 @@ from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_s
 from antar.core.progress import progress, say
 from antar.core.seeds import numpy_rng
 from antar.core.threads import torch_threads
+from antar.features.readings import is_first_reading
 from antar.models.config import ModelConfig
 from antar.models.forward import pad_right
 from antar.models.pair import decoder_blocks, load_tokenizer, quiet
@@ -261,7 +262,8 @@ def _copy_of(base: LlamaForCausalLM) -> LlamaForCausalLM:
 
 def _texts(texts: pl.DataFrame, group: str, split: str, n: int | None = None) -> list[str]:
     """Texts of a group and split; `n` of them evenly spread over the corpus."""
-    found = texts.filter((pl.col("group") == group) & (pl.col("split") == split))["text"].to_list()
+    wanted = (pl.col("group") == group) & (pl.col("split") == split)
+    found = texts.filter(wanted & pl.Series(is_first_reading(texts)))["text"].to_list()
     if n is None or n >= len(found):
         return found
     return [found[i] for i in np.linspace(0, len(found) - 1, n).round().astype(int)]

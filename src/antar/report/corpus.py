@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from antar.features.readings import is_first_reading
 from antar.report.blocks import Block, Bullets, Column, Paragraph, Row, Section, Table
 from antar.report.text import number, plural, setting
 from antar.run import Run
@@ -20,9 +21,11 @@ def corpus_section(run: Run) -> Section:
     manifest = run.manifest("corpus")
     facts: Mapping[str, Any] = manifest.facts if manifest is not None else {}
     dropped: list[Mapping[str, Any]] = facts.get("dropped") or []
+    once = int(is_first_reading(texts).sum())
+    twice = "" if once == texts.height else f", each read twice ({plural(texts.height, 'row')})"
     blocks: list[Block] = [
         Paragraph(
-            f"{plural(texts.height, 'text')} from {plural(texts['document'].n_unique(), 'document')}. Documents, "
+            f"{plural(once, 'text')} from {plural(texts['document'].n_unique(), 'document')}{twice}. Documents, "
             "never single texts, are split into training, validation and held-out parts, and into the half that "
             "selects and the half that estimates."
         ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from antar.dictionaries.config import published_faults
+from antar.features.readings import is_first_reading
 from antar.report.blocks import Block, Bullets, Column, Facts, Folded, Paragraph, Row, Section, Table
 from antar.report.shams import drift_limits
 from antar.report.text import listing, number, plural, setting
@@ -79,7 +80,7 @@ def _models(run: Run) -> str:
 
 def _extraction(run: Run) -> str:
     extract = pick(run.study, "extract")
-    texts = f"{run.texts.height:,}" if run.has("corpus/texts.parquet") else UNKNOWN
+    texts = f"{is_first_reading(run.texts).sum():,}" if run.has("corpus/texts.parquet") else UNKNOWN
     return (
         f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
         f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
@@ -93,7 +94,13 @@ def _extraction(run: Run) -> str:
 
 
 def chat_template_words(run: Run) -> str:
-    """Whether texts were read bare or as a chat message."""
+    """Whether texts were read bare, as a chat message, or both."""
+    if pick(run.study, "extract", "chat_template") == "both":
+        return (
+            "Every text was read twice by every checkpoint: bare, and as the single user message in the chat "
+            f"template of {run.names['chat']}, where only the text's own tokens were averaged. Both readings are "
+            "rows of one document (facet `reading`); for a feature only the stronger of a text's two is shown."
+        )
     if pick(run.study, "extract", "chat_template"):
         return (
             "Every text was put as the single user message into the chat template of "

@@ -11,7 +11,7 @@ from antar.core.errors import UserError
 from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import say
-from antar.corpora import build_corpus, facet_columns, local_inputs
+from antar.corpora import build_corpus, facet_columns, in_both_readings, local_inputs
 from antar.corpora.config import CorpusConfig, HubSource
 from antar.features.contrasts import check_within
 from antar.organisms.config import TinyConfig
@@ -28,11 +28,16 @@ def artifacts(context: Context) -> list[Artifact]:
             context.folder / "corpus",
             Fingerprint(
                 inputs={name: sha256_file(path) for name, path in sorted(inputs.items()) if path.is_file()},
-                config=config_slice(study.corpus) | {"seed": study.seed},
+                config=config_slice(study.corpus) | {"seed": study.seed} | _readings(context),
                 code=code_version("corpora"),
             ),
         )
     ]
+
+
+def _readings(context: Context) -> dict[str, str]:
+    """What extraction says that makes the corpus another: each text once, or once bare and once in the template."""
+    return {"readings": "both"} if context.study.extract.chat_template == "both" else {}
 
 
 def make(context: Context) -> None:
@@ -47,6 +52,8 @@ def make(context: Context) -> None:
             organism_texts=_organism_texts(context),
         )
         context.write_lock(_commits_read(context, corpus.facts["sources"]))
+        if _readings(context):
+            corpus = in_both_readings(corpus)
         path = artifact.folder / "texts.parquet"
         write_parquet(path, corpus.texts)
         return [path], {"n_texts": corpus.texts.height, **corpus.facts}

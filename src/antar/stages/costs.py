@@ -33,10 +33,15 @@ def estimate_costs(context: Context) -> list[Cost]:
     study = context.study
     corpus = read_manifest(context.folder / "corpus" / MANIFEST_NAME)
     wanted = [count for source in study.corpus.sources for count in _asked(source, context)]
-    n_texts = int(corpus.facts["n_texts"]) if corpus else sum(filter(None, wanted))
+    readings = 2 if study.extract.chat_template == "both" else 1
+    # The corpus that is there may be that of a study which read its texts once, or twice.
+    counted = int(corpus.facts["n_texts"]) // len(corpus.facts.get("readings", ("one",))) if corpus else None
+    n_texts = readings * (sum(filter(None, wanted)) if counted is None else counted)
     basis = "counted in the corpus" if corpus else "asked for in the study file"
     if not corpus and None in wanted:
         basis += ", without the sources that are taken whole"
+    if readings > 1:
+        basis += "; each is read twice and counted twice"
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
     cfg, width = study.dictionaries, _width(context)
@@ -74,6 +79,9 @@ def estimate_costs(context: Context) -> list[Cost]:
 
 
 def _chat_template(context: Context) -> Cost:
+    if context.study.extract.chat_template == "both":
+        twice = "each text is read bare and as the one user message, where the template's tokens come on top"
+        return Cost("chat template", "both", twice)
     if not context.study.extract.chat_template:
         return Cost("chat template", "off", "texts are read as they are, as published (extract.chat_template)")
     return Cost("chat template", "on", "each text as the one user message; the template's tokens come on top")

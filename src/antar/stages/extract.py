@@ -10,6 +10,7 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import Bar, ShardBar, progress, say
 from antar.core.shards import shard_about, shard_paths, shard_rows
 from antar.core.sites import Site
+from antar.corpora.schema import CHAT, READING
 from antar.engines import ShardTask
 from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_template, n_shards
 from antar.models.config import ModelConfig
@@ -101,9 +102,12 @@ class _Tokens:
     def run(self, shard: int) -> None:
         if self._task is None:
             models, cfg = self._context.models(), self._context.study.extract
-            texts = self._context.texts()["text"].to_list()
+            texts = self._context.texts()
+            in_template = (texts[READING] == CHAT).to_list() if cfg.chat_template == "both" else None
             folder, fingerprint = self._artifact.folder, self._artifact.fingerprint.sha256
-            self._task = TokenTask(texts, models["base"], cfg, folder, fingerprint, models["chat"])
+            self._task = TokenTask(
+                texts["text"].to_list(), models["base"], cfg, folder, fingerprint, models["chat"], in_template
+            )
         self._task.run(shard)
 
 

@@ -52,7 +52,7 @@ def artifacts(context: Context) -> list[Artifact]:
                 # The features' own inputs are the dictionaries and activations, which is what codes follow from.
                 inputs={"features": features.content, "codes": features.fingerprint.sha256},
                 config=config_slice(context.study.interpret) | {"seed": context.study.seed} | _limit(context),
-                code=code_version("interpret"),
+                code=code_version("interpret", "features/readings.py"),
             ),
         )
     ]

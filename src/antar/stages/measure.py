@@ -16,6 +16,7 @@ from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
 from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
+from antar.corpora.schema import READING, READING_OF
 from antar.criteria import Agreement, Findings, judge
 from antar.dictionaries import load_dictionary
 from antar.features.coherence import Space, coherence_null, measure_coherence
@@ -24,6 +25,7 @@ from antar.features.counterparts import Share, as_records
 from antar.features.energy import shift_energy, with_energy
 from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
+from antar.features.readings import first_readings
 from antar.features.stability import measure_stability
 from antar.models import read_site
 from antar.people.agreement import agreement_of_sheet
@@ -230,18 +232,17 @@ class _Shapes:
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
             pl.col("pool") == "estimate"
         )
-        # No example is a cross-check text, and none is drawn as a random text of a language either.
-        language = np.where(crosscheck_rows(texts), "cross-check", texts["language"].to_numpy())
-        document = texts["document"].to_numpy()
+        language, document, text = _languages(texts), texts["document"].to_numpy(), first_readings(texts)
         train_rows, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
         ids = labelled_dictionaries(context)
         vectors_nd = text_vectors(context, texts)
-        by_text = None if vectors_nd is None else Space(vectors_nd, language, document)
+        by_text = None if vectors_nd is None else Space(vectors_nd, language, document, text)
         ids += [one for one in live if one.trained_on == UNTRAINED]
         with progress("coherence and stability", len(ids), "dictionaries") as bar:
             for one in ids:
                 acts_nd = read_site(context.folder, one.site)
-                found._add_coherence(context, one, Space(acts_nd, language, document), by_text, examples, live[one])
+                space = Space(acts_nd, language, document, text)
+                found._add_coherence(context, one, space, by_text, examples, live[one])
                 found._add_stability(context, one, train_rows, live[one])
                 bar.advance()
         return found
@@ -277,6 +278,13 @@ class _Shapes:
             seed = derive_seed(context.study.seed, "stability", str(other))
             measured = measure_stability(decoder_nd, [replica.decoder_nd], live, [fires], seed=seed)
             self.stability[str(other)], self.stability_null[str(other)] = measured.by_latent, measured.null
+
+
+def _languages(texts: pl.DataFrame) -> np.ndarray:
+    """What each text is compared with in coherence: texts of its language, in its own reading. No example is a
+    cross-check text, and none is drawn as a random text of a language either."""
+    read_as = texts["language"] + (", " + texts[READING] if READING_OF in texts.columns else "")
+    return np.where(crosscheck_rows(texts), "cross-check", read_as.to_numpy())
 
 
 def _numbers(scores: pl.DataFrame) -> np.ndarray:

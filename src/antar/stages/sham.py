@@ -22,6 +22,7 @@ from antar.corpora.config import HubSource
 from antar.corpora.neutral import read_neutral
 from antar.corpora.records import Place
 from antar.corpora.sources import source_inputs
+from antar.features.readings import is_first_reading
 from antar.models import check_pair
 from antar.models.tokens import TokenShard, read_tokens
 from antar.organisms.sham import Pair, Probe, ShamConfig, make_sham
@@ -36,7 +37,7 @@ NONE_TO_MAKE = (
 )
 # Fields that say where, how fast and how safely, and do not change a result beyond the last bits.
 _NO_EFFECT = ("device", "token_budget", "checkpoint_every")
-_CODE = ("models", "organisms/sham", "stages/sham.py", "core/seeds.py")
+_CODE = ("models", "organisms/sham", "stages/sham.py", "core/seeds.py", "features/readings.py")
 # What reads, cleans and draws the texts that a sham is given; what the study says of them is in the config.
 _CODE_OF_TEXTS = (
     *(f"corpora/{name}.py" for name in ("neutral", "clean", "units", "language", "near", "sample", "records")),
@@ -155,7 +156,8 @@ def _probe(context: Context, texts: pl.DataFrame, rows: np.ndarray, n: int) -> P
 def _neutral_texts(context: Context, name: str, cfg: ShamConfig, texts: pl.DataFrame) -> list[str]:
     """What base is trained on: control texts of the training split, or the texts that the study names."""
     if cfg.texts is None:
-        learnt = texts.filter((pl.col("group") == "control") & (pl.col("split") == "train"))["text"].to_list()
+        wanted = (pl.col("group") == "control") & (pl.col("split") == "train")
+        learnt = texts.filter(wanted & pl.Series(is_first_reading(texts)))["text"].to_list()
         if not learnt:
             raise UserError(
                 f"sham {name}: expected control texts of the training split to train base on, found none; name "

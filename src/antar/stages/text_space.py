@@ -12,6 +12,7 @@ from antar.core.hashing import sha256_file, sha256_json
 from antar.core.progress import progress
 from antar.core.seeds import derive_seed
 from antar.criteria.config import Embedder
+from antar.features.readings import first_readings
 from antar.features.text_space import tfidf_space
 from antar.interpret.words import tokens
 from antar.stages.context import Context
@@ -21,7 +22,13 @@ _FILES = (".json", ".safetensors", ".txt", ".model", ".spm", ".bpe", ".vocab")
 
 
 def text_vectors(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
-    """float32 `[n_texts, d]`; None where the training texts share no word."""
+    """float32 `[n_texts, d]`; None where the training texts share no word. A text that is read twice counts once."""
+    first, place = np.unique(first_readings(texts), return_inverse=True)
+    vectors_nd = _vectors_of(context, texts[first])
+    return None if vectors_nd is None else vectors_nd[place]
+
+
+def _vectors_of(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
     wanted = context.study.criteria.text_space
     if isinstance(wanted, Embedder):
         from antar.features.embed import embed_texts
