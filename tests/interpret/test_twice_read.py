@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from antar.core.sparse import SparseCodes
 from antar.interpret.cases import CaseMaker
 from antar.interpret.choose import word_coherence
 from antar.interpret.config import InterpretConfig, KeywordConfig, PredictionConfig, ValidationConfig
@@ -17,9 +18,12 @@ from antar.interpret.features import Firing
 from antar.interpret.keywords import KeywordModel
 from antar.interpret.types import Claim, Label, ShownText
 from antar.interpret.words import normalise
-from conftest import codes_of
 
 CFG = InterpretConfig.model_validate({"examples": 12, "top_share": 0.5, "hard_negatives": 6})
+
+
+def codes_of(x: np.ndarray) -> SparseCodes:
+    return SparseCodes(np.tile(np.arange(x.shape[1], dtype=np.int32), (len(x), 1)), x.astype(np.float32), x.shape[1])
 
 
 def doubled(texts: pl.DataFrame) -> pl.DataFrame:
@@ -32,7 +36,7 @@ def doubled(texts: pl.DataFrame) -> pl.DataFrame:
 
 @pytest.fixture(scope="module")
 def twice(world: Any) -> tuple[pl.DataFrame, np.ndarray]:
-    """(texts, dense codes `[2 n, latents]`). Each text that fires does so in one reading, in the other, or in both."""
+    """(texts, dense codes `[2 n, latents]`). A text that fires does so in one reading, in the other, or in both."""
     dense = np.asarray(world.codes["base.layer02"].csr().todense())
     rng = np.random.default_rng(1)
     where = rng.integers(0, 3, dense.shape)
@@ -104,7 +108,8 @@ def test_labels_of_features_that_share_texts_in_other_readings_are_no_wrong_labe
 
     def pairs(first_t: np.ndarray | None) -> set[tuple[str, str]]:
         firing = Firing.of("x", codes_of(dense), decoder_nd, np.arange(3), 2 * n, first_t)
-        return {pair for seed in range(5) for pair in wrong_pairs(list(labels), labels, dict(zip(labels, range(3), strict=True)), firing, seed)}  # fmt: skip
+        latents = dict(zip(labels, range(3), strict=True))
+        return {pair for seed in range(5) for pair in wrong_pairs(list(labels), labels, latents, firing, seed)}
 
     assert not pairs(first) & {("a", "b"), ("b", "a")} and ("a", "c") in pairs(first)
     assert pairs(None) & {("a", "b"), ("b", "a")}

@@ -38,7 +38,8 @@ def folder(tmp_path_factory):
 
 def study_of(folder, name, chat_template):
     extract = EXTRACT | {"chat_template": chat_template}
-    return open_study(write_study(folder, {}, study=name, extract=extract, contrasts=CONTRASTS if name == "both" else {"permutations": 30}), folder / "runs")  # fmt: skip
+    contrasts = CONTRASTS if name == "both" else {"permutations": 30}
+    return open_study(write_study(folder, {}, study=name, extract=extract, contrasts=contrasts), folder / "runs")
 
 
 @pytest.fixture(scope="module")
@@ -133,8 +134,12 @@ def test_the_plan_counts_both(folder, context, tmp_path):
 
 
 def test_other_words_are_refused_and_the_template_of_a_study_names_both():
-    raw = {"study": "s", "models": {"base": {"path": "x"}, "chat": {"path": "x"}},
-           "corpus": {"sources": [{"source": "files", "paths": ["a.jsonl"]}]}, "extract": {"chat_template": "twice"}}  # fmt: skip
+    raw = {
+        "study": "s",
+        "models": {"base": {"path": "x"}, "chat": {"path": "x"}},
+        "corpus": {"sources": [{"source": "files", "paths": ["a.jsonl"]}]},
+        "extract": {"chat_template": "twice"},
+    }
     with pytest.raises(UserError, match=r"extract\.chat_template.*'both', found 'twice'"):
         parse_study(raw, "s")
     assert "`both` reads every text twice" in " ".join(study_template().replace("#", "").split())

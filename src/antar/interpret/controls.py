@@ -89,7 +89,7 @@ def _label_words(label: Label) -> frozenset[str]:
 
 
 def _apart(firing: Firing, latent: int, other: int) -> bool:
-    own, its = firing.texts_of(latent)[0], firing.texts_of(other)[0]
+    own, its = firing.first_rows_of(latent), firing.first_rows_of(other)
     both = len(np.intersect1d(own, its, assume_unique=True))
     either = len(own) + len(its) - both
     return both < MOST_OVERLAP * either and both < MOST_INSIDE * len(own) if both else True

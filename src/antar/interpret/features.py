@@ -64,6 +64,11 @@ class Firing:
         order = np.lexsort((rows, -values))
         return rows[order], values[order]
 
+    def first_rows_of(self, latent: int) -> np.ndarray:
+        """The texts that fire the latent, each by the first row that reads it: comparable between latents."""
+        rows = self.rows[self.offsets[latent] : self.offsets[latent + 1]]
+        return rows if self.first_t is None else self.first_t[rows]
+
     def nearest(self, latent: int, count: int) -> np.ndarray:
         """The `count` live latents of the highest decoder cosine with this live one, nearest first."""
         here = int(np.searchsorted(self.live_latents, latent))
