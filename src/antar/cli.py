@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from antar.cli_annotate import annotate
 from antar.core.errors import UserError
 
 app = typer.Typer(
@@ -23,8 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-people = typer.Typer(no_args_is_help=True)
-app.add_typer(people, name="people", help="Blind annotation by people: draw a sheet, export it, import answers.")
+app.add_typer(annotate, name="annotate", help="Blind annotation by people: draw a sheet, merge, read the agreement.")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", metavar="STUDY")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.", metavar="RUN")]
@@ -42,8 +42,6 @@ Seeds = Annotated[
     int | None,
     typer.Option(help="Replicas with other seeds, for criterion 7; kept for this run folder.", min=0, metavar="N"),
 ]
-Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="NAME")]
-Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
 RUNS = Path("runs")
 INTERRUPTED = 130
@@ -248,33 +246,6 @@ def serve(
     from antar.web import serve as serve_run
 
     serve_run(run, port)
-
-
-@people.command("sheet")
-def people_sheet(run: RunFolder) -> None:
-    """Draw the blinded items that people judge, into RUN/people/annotations.sqlite."""
-    from antar.stages.people import draw_sheet
-
-    sheet = draw_sheet(run)
-    typer.echo(f"wrote {sheet.path}: {sheet.features} features; some carry a wrong label, unmarked")
-
-
-@people.command("export")
-def people_export(run: RunFolder, annotator: Annotator, file: Sheet) -> None:
-    """Write one annotator's sheet as CSV, in an order of its own."""
-    from antar.stages.people import export_sheet
-
-    typer.echo(
-        f"wrote {export_sheet(run, annotator, file)}: fill in theme (yes, no, unsure) and fits (yes, partly, no)"
-    )
-
-
-@people.command("import")
-def people_import(run: RunFolder, file: Sheet) -> None:
-    """Read one annotator's filled-in CSV. `antar measure` then reports the agreement."""
-    from antar.stages.people import import_sheet
-
-    typer.echo(f"read {import_sheet(run, file)} answers")
 
 
 @app.command()

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from antar.core.atomic import write_json, write_parquet
-from antar.core.hashing import code_version, sha256_file
+from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
@@ -28,7 +28,8 @@ from antar.features.examples import contrast_rows, crosscheck_rows
 from antar.features.magnitude import Magnitude, shift_magnitudes
 from antar.features.stability import measure_stability
 from antar.models import read_site
-from antar.people.agreement import agreement_of_sheet
+from antar.people.findings import digest, findings_of
+from antar.people.schema import SHEET
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.beyond import baselines_table
@@ -36,7 +37,7 @@ from antar.stages.context import Context, config_slice
 from antar.stages.counterparts import measure_counterparts
 from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
-from antar.stages.people import sheet_is_of
+from antar.stages.people import criterion_agreement, sheet_is_of
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
 from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
@@ -70,9 +71,9 @@ def artifacts(context: Context) -> list[Artifact]:
     inputs |= text_space_inputs(context)
     if study.truth is not None and has_truth(context):
         inputs["organism"] = context.manifest("organism").content
-    sheet = context.folder / "people" / "annotations.sqlite"
+    sheet = context.folder / "people" / SHEET
     if sheet.is_file():
-        inputs["people"] = sha256_file(sheet)
+        inputs["people"] = digest(sheet)
     return [
         Artifact(
             "measure",
@@ -284,18 +285,11 @@ def _numbers(scores: pl.DataFrame) -> np.ndarray:
 
 
 def _agreement(context: Context) -> Agreement | None:
-    """Whether two people agree that the label fits; None until there is a sheet with two people's answers."""
-    sheet = context.folder / "people" / "annotations.sqlite"
+    """Whether people agree on KEEP, REVISE and INVALIDATE; None until two have judged some label."""
+    sheet = context.folder / "people" / SHEET
     if not sheet.is_file():
         return None
     if not sheet_is_of(load_run(context.folder), sheet):
-        say("  people/annotations.sqlite is about other labels than this run's: agreement is not measured")
+        say(f"  people/{SHEET} is about other labels than this run's: agreement is not measured")
         return None
-    found = agreement_of_sheet(sheet, seed=context.study.seed)["fits"]
-    alpha = found["alpha"]
-    if alpha["value"] is None:
-        return None
-    interval = None if alpha["low"] is None else (alpha["low"], alpha["high"])
-    return Agreement(
-        alpha["value"], interval, found["ac1"]["value"], found["raw"]["value"], found["items"], found["annotators"]
-    )
+    return criterion_agreement(findings_of(sheet, seed=context.study.seed))
