@@ -98,9 +98,11 @@ def connect(path: Path, *, write: bool = False) -> Generator[sqlite3.Connection]
     """
     if not path.is_file():
         raise UserError(f"{path}: expected an annotation sheet, found no file; `antar annotate init RUN` draws one")
-    connection = _open(path)
+    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
     try:
         _check_version(connection, path)
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
         if write:
             connection.execute("BEGIN IMMEDIATE")
         else:
@@ -123,19 +125,12 @@ def connect(path: Path, *, write: bool = False) -> Generator[sqlite3.Connection]
 
 def create(path: Path) -> None:
     """Make an empty sheet at `path`, where no file is."""
-    connection = _open(path)
+    connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
     finally:
         connection.close()
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=WAIT_S, isolation_level=None)
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
 
 
 def _check_version(connection: sqlite3.Connection, path: Path) -> None:
