@@ -240,12 +240,19 @@ def import_(
 @app.command()
 def serve(
     run: RunFolder,
-    port: Annotated[int, typer.Option(help="Port on the loopback; 0 takes a free one.", min=0, max=65535)] = 8437,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8437,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Listen on another address than the loopback. Needs a password: in ANTAR_PASSWORD, or asked for."
+        ),
+    ] = "127.0.0.1",
+    links: Annotated[int, typer.Option(help="How many links to print, each for one browser.", min=1, max=99)] = 1,
 ) -> None:
-    """Browse a run's features and report in a local browser."""
+    """Browse a run in a local browser: its features, dictionaries, criteria and report."""
     from antar.web import serve as serve_run
 
-    serve_run(run, port)
+    serve_run(run, port, host, links)
 
 
 @app.command()
