@@ -12,7 +12,7 @@ import pytest
 
 from antar.people.config import PeopleConfig
 from antar.people.draw import draw_sheet
-from antar.people.store import Write, record
+from antar.people.store import Write, record, record_all
 
 CFG = PeopleConfig(features=12, wrong_share=0.5, repeat_share=0.25, examples=4)
 N_FEATURES = {"base.layer02": 30, "chat.layer02": 30, "delta.layer02": 2}
@@ -74,8 +74,9 @@ def _answer(
 ) -> None:
     """All of one item, in the order of the pages."""
     better = {"label": "a better one"} if verdict == "REVISE" else {}
-    _put(sheet, who, item, pattern=pattern, what="lamps", revealed="yes", verdict=verdict, **better, kind=kind,
-         seconds="20", submitted="yes")  # fmt: skip
+    fields = {"pattern": pattern, "what": "lamps", "revealed": "yes", "verdict": verdict, **better, "kind": kind,
+              "seconds": "20", "submitted": "yes"}  # fmt: skip
+    record_all(sheet, [Write(f"write-{next(_count):08d}", who, item, field, v) for field, v in fields.items()])
 
 
 @pytest.fixture(scope="session")

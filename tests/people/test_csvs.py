@@ -121,7 +121,7 @@ def test_a_blind_answer_cannot_be_changed_through_a_file(sheet, sheets, tmp_path
     rows = read(path)
     rows[0]["what"] = "what the label said"
     fill(path, rows)
-    with pytest.raises(UserError, match="line .*the answers before it are closed"):
+    with pytest.raises(UserError, match=r"line .*the answers before it are closed"):
         import_sheet(sheet, path)
     assert state_of(sheet, "asha", item).what == "lamps"
 

@@ -35,7 +35,9 @@ def test_wrong_labels_are_other_features_and_share_nothing_with_the_right_one(sh
     wrong = [row for row in rows.values() if row["role"] == "wrong_label"]
     labels = dict(frames[0].select("feature", "label").iter_rows())
     languages = dict(frames[0].select("feature", "language").iter_rows())
-    texts_of = {feature: set(part["row"]) for (feature,), part in frames[1].partition_by("feature", as_dict=True).items()}
+    texts_of = {
+        feature: set(part["row"]) for (feature,), part in frames[1].partition_by("feature", as_dict=True).items()
+    }
     assert len(wrong) == 6
     assert {row["verdict"] for row in wrong} == {""}  # nobody judged that label of that feature
     for row in wrong:
@@ -63,7 +65,9 @@ def test_repeats_are_own_items_again_far_from_the_first_and_in_another_order_of_
     assert any(again != first for again, first in orders)
 
 
-def test_what_a_person_sees_says_nothing_of_the_feature_and_shows_no_text_that_the_labeller_saw(sheets, sheet, frames):
+def test_what_a_person_sees_says_nothing_of_the_feature_and_shows_no_text_that_the_labeller_saw(
+    sheets, sheet, frames
+):
     seen = repr(items_for(sheet, "asha"))
     for told in ("layer02", "word", "updesh", "KEEP", "judge", "festival"):
         assert told not in seen

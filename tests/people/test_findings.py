@@ -62,13 +62,17 @@ def test_each_person_stands_beside_the_validator_wrong_labels_and_their_second_s
         with_verdict = [i for i, key in keys.items() if key["role"] == "own" and key["verdict"]]
         assert person.validator.items == len(with_verdict)
         assert person.validator.kappa.value == pytest.approx(
-            cohen_kappa_score([said[who, i] for i in with_verdict], [keys[i]["verdict"] for i in with_verdict], labels=V)
+            cohen_kappa_score(
+                [said[who, i] for i in with_verdict], [keys[i]["verdict"] for i in with_verdict], labels=V
+            )
         )
         wrong = [said[who, i] for i, key in keys.items() if key["role"] == "wrong_label"]
         refused = sum(verdict != "KEEP" for verdict in wrong)
         assert person.wrong_labels == len(wrong) == 6
         assert person.refused.value == pytest.approx(refused / 6)
-        assert (person.refused.low, person.refused.high) == pytest.approx(proportion_confint(refused, 6, method="wilson"))
+        assert (person.refused.low, person.refused.high) == pytest.approx(
+            proportion_confint(refused, 6, method="wilson")
+        )
         again = [(said[who, key["repeats"]], said[who, i]) for i, key in keys.items() if key["role"] == "repeat"]
         assert person.repeats == len(again) == 3
         assert person.repeated["verdict"].raw.value == pytest.approx(np.mean([a == b for a, b in again]))

@@ -113,18 +113,21 @@ def test_what_is_not_this_sheet_or_was_edited_is_refused_whole(apart, sheets, tm
     good = tmp_path / "all.jsonl"
     export_log(there, good)
     lines = good.read_text("utf-8").splitlines()
+    new = lines[-1].replace("write-", "writX-")
+    edited = [lines[0], lines[1].replace("before both", "x").replace('"2"', '"3"'), *lines[2:]]
+    maybe = new.replace('"submitted"', '"verdict"').replace('"yes"', '"MAYBE"')
     faults = {
         "expected answers to this sheet": None,
         "expected JSON lines": "\n".join([*lines, "{"]) + "\n",
         "expected the header and whole lines": "\n".join(lines),
         "expected the header": "\n".join(lines[1:]) + "\n",
-        "found other content": "\n".join([lines[0], lines[1].replace("before both", "x").replace('"2"', '"3"'), *lines[2:]]) + "\n",
+        "found other content": "\n".join(edited) + "\n",
         "found other columns": "\n".join([lines[0], '{"write": "x"}']) + "\n",
-        "for at, found 'now'": "\n".join([lines[0], json.dumps({**json.loads(lines[-1]), "at": "now"})]) + "\n",
-        "for verdict, found 'MAYBE'": "\n".join([*lines, lines[-1].replace("write-", "writX-").replace('"submitted"', '"verdict"').replace('"yes"', '"MAYBE"')]) + "\n",
-        "expected a person of its header": "\n".join([*lines, lines[-1].replace("write-", "writX-").replace("ravi", "eve")]) + "\n",
-        "expected an item of this sheet": "\n".join([*lines, lines[-1].replace("write-", "writX-").replace(items[2], "0" * 12)]) + "\n",
-    }  # fmt: skip
+        "for at, found 'now'": "\n".join([lines[0], json.dumps({**json.loads(new), "at": "now"})]) + "\n",
+        "for verdict, found 'MAYBE'": "\n".join([*lines, maybe]) + "\n",
+        "expected a person of its header": "\n".join([*lines, new.replace("ravi", "eve")]) + "\n",
+        "expected an item of this sheet": "\n".join([*lines, new.replace(items[2], "0" * 12)]) + "\n",
+    }
     for said, text in faults.items():
         faulty = other
         if text is not None:

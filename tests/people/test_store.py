@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from antar.core.errors import UserError
+from antar.people import schema
 from antar.people.fields import MOST_CHARACTERS, Refused, State
 from antar.people.queue import item_for, items_for, progress_of
 from antar.people.schema import connect
@@ -116,7 +117,13 @@ def test_undo_takes_keys_back_one_by_one_to_the_answers_before_the_label(sheets,
     sheets.put(sheet, "asha", first, kind="other")  # the same key again changes nothing, so undo passes over it
     sheets.put(sheet, "asha", first, submitted="yes")
     sheets.put(sheet, "ravi", second, pattern="5")  # another person's keys are their own
-    steps = [("yes", "INVALIDATE", "other"), ("", "INVALIDATE", "other"), ("", "INVALIDATE", ""), ("", "KEEP", ""), ("", "", "")]
+    steps = [
+        ("yes", "INVALIDATE", "other"),
+        ("", "INVALIDATE", "other"),
+        ("", "INVALIDATE", ""),
+        ("", "KEEP", ""),
+        ("", "", ""),
+    ]
     for i, want in enumerate(steps):
         state = state_of(sheet, "asha", first)
         assert (state.submitted, state.verdict, state.kind) == want
@@ -163,6 +170,11 @@ def test_a_reader_cannot_write_and_a_sheet_that_is_none_is_one_line(sheet, tmp_p
         known_annotator(sheet, "asha")
 
 
+def test_a_write_waits_for_the_disk(sheet):
+    with connect(sheet, write=True) as database:
+        assert database.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+
+
 def test_a_writer_that_waits_too_long_is_one_line(sheet, item, monkeypatch):
     monkeypatch.setattr("antar.people.schema.WAIT_S", 0.05)
     with connect(sheet, write=True), pytest.raises(UserError, match="found it busy"):
@@ -173,7 +185,10 @@ N_CLIENTS, N_WRITES = 8, 625
 
 
 def _client(sheet: Path, client: int, items: list[str]) -> None:
-    """One of the clients: a process of its own; every tenth write is sent twice, as after a broken connection."""
+    """One of the clients: a process of its own; every tenth write is sent twice, as after a broken connection.
+
+    Nobody cuts the power here, so nothing waits for the disk."""
+    schema.SYNCHRONOUS = "OFF"
     who = ("asha", "ravi")[client % 2]
     for i in range(N_WRITES):
         write = Write(f"client{client}-{i:05d}", who, items[i % len(items)], "what", f"{client}:{i}")
@@ -195,7 +210,9 @@ def test_none_of_5000_concurrent_writes_of_8_clients_is_lost(sheet):
     with connect(sheet) as database:
         rows = database.execute("SELECT write, value, at FROM writes ORDER BY at").fetchall()
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-    assert {write for write, _, _ in rows} == {f"client{c}-{i:05d}" for c in range(N_CLIENTS) for i in range(N_WRITES)}
+    assert {write for write, _, _ in rows} == {
+        f"client{c}-{i:05d}" for c in range(N_CLIENTS) for i in range(N_WRITES)
+    }
     assert len({at for _, _, at in rows}) == len(rows) == N_CLIENTS * N_WRITES
     # What stands is the last of each field in the order of the log.
     for who, rest in (("asha", 0), ("ravi", 1)):

@@ -19,6 +19,7 @@ from antar.core.errors import UserError
 
 SCHEMA_VERSION = 2
 SHEET = "annotations.sqlite"
+SYNCHRONOUS = "FULL"
 WAIT_S = 60.0
 """How long a writer waits for the others before it gives up."""
 
@@ -102,7 +103,7 @@ def connect(path: Path, *, write: bool = False) -> Generator[sqlite3.Connection]
     try:
         _check_version(connection, path)
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA synchronous = {SYNCHRONOUS}")
         if write:
             connection.execute("BEGIN IMMEDIATE")
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
@@ -13,11 +13,11 @@ from starlette.routing import BaseRoute, Route
 
 from antar.core.errors import UserError
 from antar.run import Run
-from antar.web import report
+from antar.web import annotate, report
 from antar.web.session import LOOPBACK, Guard
 from antar.web.shell import Section, Shell
 
-SECTIONS: tuple[Section, ...] = (report.SECTION,)
+SECTIONS: tuple[Section, ...] = (report.SECTION, annotate.SECTION)
 """In the order of the navigation; the first link of the first is the first page."""
 
 
@@ -29,11 +29,16 @@ def create_app(
     hosts: Iterable[str] = LOOPBACK,
     cookie: str = "antar",
     sections: Sequence[Section] = SECTIONS,
+    guests: Mapping[str, str] | None = None,
 ) -> Guard:
-    """The app for `run`, open to whoever brings one of `tokens` (each works once) or the password."""
-    shell = Shell(run, sections)
+    """The app for `run`, open to whoever brings one of `tokens` (each works once) or the password.
+
+    guests: annotator → the token of a link to the blind pages
+    """
+    shell = Shell(run, sections, guests or {})
     app = Starlette(routes=routes_of(shell), exception_handlers=_handlers(shell))
-    return Guard(app, tokens, password=password, hosts=hosts, cookie=cookie)
+    paths = [*(link.path for link in shell.guest_links), "/static"]
+    return Guard(app, tokens, password=password, hosts=hosts, cookie=cookie, guests=guests, guest_paths=paths)
 
 
 def routes_of(shell: Shell) -> list[BaseRoute]:

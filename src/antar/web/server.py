@@ -13,6 +13,8 @@ import uvicorn
 from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.run import load_run
+from antar.web.annotate.links import guests_of
+from antar.web.annotate.mine import MINE
 from antar.web.app import create_app
 from antar.web.session import LOOPBACK
 
@@ -31,13 +33,15 @@ def serve_run(folder: Path | str, port: int, host: str, links: int, open_at: str
     with listen(port, host) as listening:
         taken = listening.getsockname()[1]
         tokens = [secrets.token_urlsafe(32) for _ in range(links)]
-        app = create_app(run, tokens, password=password, hosts=hosts_of(host), cookie=f"antar-{taken}")
+        guests = guests_of(run.folder)
+        app = create_app(run, tokens, password=password, hosts=hosts_of(host), cookie=f"antar-{taken}", guests=guests)
         shown = "127.0.0.1" if host in ("localhost", *_ANY) else host
+        address = f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}"
         for token in tokens:
-            say(
-                f"{run.folder}: open http://{f'[{shown}]' if ':' in shown else shown}:{taken}/{open_at}?token={token}"
-            )
+            say(f"{run.folder}: open {address}/{open_at}?token={token}")
         say(f"{'The link works' if links == 1 else 'Each link works'} once, in one browser. Ctrl-C ends it.")
+        for name, token in guests.items():
+            say(f"annotate as {name}, blind: {address}{MINE}?token={token}")
         if password is not None:
             say(warning(host, taken))
         # No access log: its lines would hold the tokens.

@@ -5,11 +5,16 @@ Requests that name a host which this server does not answer to are refused, so t
 a run through a name that it points at this machine (DNS rebinding). Every write carries the session's CSRF token, in
 a form field or a header, and comes from a page of this server. Without a session every address says 401, also those
 that do not exist.
+
+An annotator is a guest: a link of their own opens the blind pages and nothing else. It works again and again, and its
+session outlives the server, for who annotates for days comes back to what was begun.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import hmac
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +31,7 @@ CSRF_FIELD, CSRF_HEADER = "csrf", "x-csrf-token"
 MOST_BYTES = 8 * 2**20
 """Of one write. More is refused before it is read."""
 LOGIN = "/login"
+GUEST_DAYS = 60
 HEADERS: Mapping[str, str] = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -39,15 +45,18 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _USED = "This link has been used. Each link works once: use another, or start the server again for new ones.\n"
+_NOT_HERE = "This page is not for annotators.\n"
 _NO_SESSION = "Open the link that antar printed.\n"
 
 
 @dataclass(frozen=True)
 class Session:
-    """One browser's. `id` may be written to files (it opens nothing); `csrf` goes into its pages."""
+    """One browser's, or one guest's. `id` may be written to files (it opens nothing); `csrf` goes into its pages;
+    `guest` is the annotator's name, "" for who may see everything."""
 
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    guest: str = ""
 
 
 class Guard:
@@ -56,6 +65,7 @@ class Guard:
     tokens:   of the links, each for one browser; password: also opens, where it is not None
     hosts:    names that requests may be addressed to, without ports
     cookie:   the cookie's name; browsers share cookies between ports, so two servers need two names
+    guests:   annotator → the token of their link; guest_paths: what guests may reach, and whatever lies below it
     """
 
     def __init__(
@@ -66,6 +76,8 @@ class Guard:
         password: str | None = None,
         hosts: Iterable[str] = LOOPBACK,
         cookie: str = "antar",
+        guests: Mapping[str, str] | None = None,
+        guest_paths: Iterable[str] = (),
     ) -> None:
         self._app = app
         self._tokens = set(tokens)
@@ -74,6 +86,12 @@ class Guard:
         self._hosts = frozenset(host.lower() for host in hosts)
         self._cookie = cookie
         self._sessions: dict[str, Session] = {}
+        self._guests = {token: name for name, token in (guests or {}).items()}
+        self._guest_paths = tuple(guest_paths)
+        for token, name in self._guests.items():
+            self._sessions[_derived(token, "cookie")] = Session(
+                _derived(token, "id")[:16], _derived(token, "csrf"), name
+            )
         self._one_guess = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,9 +126,16 @@ class Guard:
     def _exchange(self, request: Request) -> Response | None:
         """A redirect with the cookie for a token, a refusal without either, None for who has the cookie."""
         offered = request.query_params.get("token")
+        if offered is not None and (guest := _find(offered, self._guests)) is not None:
+            answer = self._onward(request)
+            self._give(answer, _derived(guest, "cookie"), GUEST_DAYS * 24 * 3600)
+            return answer
         session = self._session(request)
         if session is not None:
             request.scope["session"] = session
+            if session.guest and not self._is_for_guests(request.url.path):
+                first = request.url.path == "/" and self._guest_paths
+                return RedirectResponse(self._guest_paths[0], 303) if first else PlainTextResponse(_NOT_HERE, 403)
             # A link that is opened a second time in its own browser leads on; the token goes from the address.
             return None if offered is None or request.method == "POST" else self._onward(request)
         if offered is not None and (token := _find(offered, self._tokens)) is not None:
@@ -153,8 +178,14 @@ class Guard:
     def _welcome(self, answer: Response) -> Response:
         secret = secrets.token_urlsafe(32)
         self._sessions[secret] = Session()
-        answer.set_cookie(self._cookie, secret, httponly=True, samesite="strict", path="/")
+        self._give(answer, secret)
         return answer
+
+    def _give(self, answer: Response, secret: str, seconds: int | None = None) -> None:
+        answer.set_cookie(self._cookie, secret, httponly=True, samesite="strict", path="/", max_age=seconds)
+
+    def _is_for_guests(self, path: str) -> bool:
+        return any(path == one or path.startswith(f"{one}/") for one in self._guest_paths)
 
     def _session(self, request: Request) -> Session | None:
         secret = _find(request.cookies.get(self._cookie, ""), self._sessions)
@@ -205,6 +236,11 @@ def _same_origin(request: Request) -> bool:
 def _is_form(request: Request) -> bool:
     kind = request.headers.get("content-type", "")
     return kind.split(";", 1)[0].strip().lower() == "application/x-www-form-urlencoded"
+
+
+def _derived(token: str, use: str) -> str:
+    """A secret of a guest's that every server makes the same of their token."""
+    return hmac.new(token.encode("utf-8"), use.encode("utf-8"), hashlib.sha256).hexdigest()
 
 
 def _find(offered: str, known: Iterable[str]) -> str | None:

@@ -55,11 +55,13 @@ class Link:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the browser. `package` is its full name; `links` says what of it this run has to show."""
+    """A part of the browser. `package` is its full name; `links` says what of it this run has to show; `guest_links`
+    is the navigation of annotators, who may reach those paths, what lies below them, and nothing else."""
 
     package: str
     links: Callable[[Run], Sequence[Link]]
     routes: Callable[[Shell], Sequence[BaseRoute]]
+    guest_links: Sequence[Link] = ()
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,11 @@ class Static:
 
 @dataclass
 class Shell:
-    """The run, and how its pages are made."""
+    """The run, and how its pages are made. guests: annotator → the token of their link."""
 
     run: Run
     sections: Sequence[Section]
+    guests: Mapping[str, str] = field(default_factory=dict[str, str])
     templates: Environment = field(init=False)
     links: Sequence[Link] = field(init=False)
     static: Mapping[str, Static] = field(init=False)
@@ -96,17 +99,25 @@ class Shell:
         self.templates.globals.update(usual)
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> Response:
-        """A page of this run. Every template also has `csrf`, `links`, `path` (the address) and `query`."""
+        """A page of this run. Every template also has `csrf`, `links`, `path` (the address), `query` and `guest`.
+
+        `guest` is the annotator whose page it is, or "": the frame of a guest's page says nothing of the study."""
         return HTMLResponse(self.render(request, template, **values), status)
 
     def render(self, request: Request, template: str, **values: Any) -> str:
+        session = session_of(request)
         usual = {
-            "csrf": session_of(request).csrf,
-            "links": self.links,
+            "csrf": session.csrf,
+            "guest": session.guest,
+            "links": self.guest_links if session.guest else self.links,
             "path": request.url.path,
             "query": request.query_params,
         }
         return self.templates.get_template(template).render(usual | values)
+
+    @property
+    def guest_links(self) -> list[Link]:
+        return [link for section in self.sections for link in section.guest_links]
 
     def told(self, request: Request, title: str, told: str, status: int) -> Response:
         """A page that says one thing, such as what is missing and what makes it."""
