@@ -13,11 +13,11 @@ from starlette.routing import BaseRoute, Route
 
 from antar.core.errors import UserError
 from antar.run import Run
-from antar.web import report
+from antar.web import explore, report
 from antar.web.session import LOOPBACK, Guard
 from antar.web.shell import Section, Shell
 
-SECTIONS: tuple[Section, ...] = (report.SECTION,)
+SECTIONS: tuple[Section, ...] = (explore.SECTION, report.SECTION)
 """In the order of the navigation; the first link of the first is the first page."""
 
 
