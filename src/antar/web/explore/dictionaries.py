@@ -11,7 +11,7 @@ from starlette.responses import Response
 from antar.core.sites import DictionaryId
 from antar.run import Run
 from antar.web.explore.draw import Drawing
-from antar.web.explore.figures import bars, curves
+from antar.web.explore.figures import bars, curves, dot_rows
 from antar.web.explore.index import Opened
 from antar.web.shell import Shell
 
@@ -21,6 +21,8 @@ FIGURES = {
     "density": "How often latents fire",
     "fvu": "Variance unexplained",
 }
+KINDS = {"this": "fvu", "PCA": "fvu_pca", "random": "fvu_random", "neurons": "fvu_neurons"}
+ROLES = {"this": ("real", False), "PCA": ("sham", True), "random": ("shuffled", True), "neurons": ("chat", True)}
 PARTS_FIRST = ("train", "val", "heldout", "heldout_cultural", "heldout_control")
 
 
@@ -96,7 +98,9 @@ def _history(run: Run, one: DictionaryId, name: str) -> Drawing | None:
     if not any(points for _, _, points in lines.values()):
         return None
     title = f"{FIGURES[name]}, {one}"
-    return curves(lines, "epoch; MSE, log scale" if name == "loss" else "epoch", title, log=name == "loss")
+    return curves(
+        lines, "epoch; MSE, log scale" if name == "loss" else "epoch", title, log=name == "loss", share=name == "live"
+    )
 
 
 def _density(metrics: Mapping[str, Any]) -> Drawing | None:
@@ -104,22 +108,20 @@ def _density(metrics: Mapping[str, Any]) -> Drawing | None:
     density = part.get("density")
     if not density:
         return None
-    labels = ["never", *(f"10^{edge:g}" for edge in density["log10_edges"][:-1])]
+    whole = [float(edge).is_integer() for edge in density["log10_edges"][:-1]]
+    labels = ["never", *(f"{100 * 10**edge:g}%" if named else "" for edge, named in
+                         zip(density["log10_edges"][:-1], whole, strict=True))]  # fmt: skip
     heights = [float(density.get("never") or 0), *map(float, density["counts"])]
     return bars(heights, labels, "share of training texts that fire a latent", FIGURES["density"])
 
 
 def _fvu(metrics: Mapping[str, Any]) -> Drawing | None:
-    """FVU of each part beside PCA's and random directions', a line each over the parts."""
+    """FVU of each part beside that of PCA, random directions and raw neurons with the same k."""
     parts = [(name, part) for name, part in parts_of(metrics) if part.get("fvu") is not None]
     if not parts:
         return None
-    kinds = {"fvu": ("this", "real", ""), "fvu_pca": ("PCA, same k", "sham", "5 3"),
-             "fvu_random": ("random", "shuffled", "1 3"), "fvu_neurons": ("neurons", "chat", "8 3")}  # fmt: skip
-    lines = {
-        title: (role, dash, [(float(i + 1), float(part[key])) for i, (_, part) in enumerate(parts)
-                             if part.get(key) is not None])
-        for key, (title, role, dash) in kinds.items()
-    }  # fmt: skip
-    kept = {name: line for name, line in lines.items() if line[2]}
-    return curves(kept, "part, in the order of the table", FIGURES["fvu"])
+    rows = [
+        (name, {kind: float(part[key]) for kind, key in KINDS.items() if part.get(key) is not None})
+        for name, part in parts
+    ]
+    return dot_rows(rows, ROLES, "share of variance left unexplained", FIGURES["fvu"])

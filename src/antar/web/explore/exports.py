@@ -65,7 +65,7 @@ def feature_svg(shell: Shell, request: Request, opened: Opened) -> Response:
     d, _ = thresholds(opened.run)
     if name == "effects" or name.startswith("facet-"):
         effects = effects_of(opened, row["feature"], row["dictionary"])
-        groups = feature.facet_groups(effects)
+        groups = feature.facet_groups(effects, feature.home_of(row))
         shown = ([effect for effect in effects if effect.contrast != "facet"] if name == "effects"
                  else groups.get(name.removeprefix("facet-"), []))  # fmt: skip
         if not shown:

@@ -74,7 +74,7 @@ def page(shell: Shell, request: Request, opened: Opened) -> Response:
         place=place,
         total=total,
         tones=TONES,
-        tables=[table for table in (_table(plain, d), *_facet_tables(facets, d)) if table],
+        tables=[table for table in (_table(plain, d), *_facet_tables(facets, home_of(row), d)) if table],
         d=d,
         q=q,
         comparisons=comparisons(opened, one, row, active),
@@ -91,6 +91,11 @@ def page(shell: Shell, request: Request, opened: Opened) -> Response:
 def find(index: Index, name: str) -> tuple[int, dict[str, Any]] | None:
     number = index.number(name)
     return None if number is None else (number, index.row(number))
+
+
+def home_of(row: Mapping[str, Any]) -> str:
+    """The side that the facets of a feature are shown on."""
+    return "base" if row["trained_on"] == "joint" else row["trained_on"]
 
 
 def active_sides(run: Run, dictionary: DictionaryId, latent: int) -> dict[str, Firing]:
@@ -120,26 +125,28 @@ def _table(effects: Sequence[Effect], d: float) -> EffectTable | None:
                        [(effect, effect_row(effect, width, d)) for effect in effects])  # fmt: skip
 
 
-def facet_groups(effects: Sequence[Effect]) -> Mapping[str, Sequence[Effect]]:
-    """Facet → its values, largest first, pooled over languages where they are."""
+def facet_groups(effects: Sequence[Effect], home: str) -> Mapping[str, Sequence[Effect]]:
+    """Facet → its values, largest first: pooled over languages where they are, on the side that is home."""
     groups: dict[str, list[Effect]] = {}
     for effect in effects:
         if effect.contrast == "facet" and effect.facet:
             groups.setdefault(effect.facet, []).append(effect)
+    kept: dict[str, Sequence[Effect]] = {}
     for facet, its in groups.items():
-        pooled = [effect for effect in its if effect.language == "pooled"]
-        groups[facet] = pooled or its
-    return groups
+        here = [effect for effect in its if effect.side_b == home] or its
+        kept[facet] = [effect for effect in here if effect.language == "pooled"] or here
+    return kept
 
 
-def _facet_tables(effects: Sequence[Effect], d: float) -> list[EffectTable]:
+def _facet_tables(effects: Sequence[Effect], home: str, d: float) -> list[EffectTable]:
     tables: list[EffectTable] = []
-    for facet, its in facet_groups(effects).items():
+    for facet, its in facet_groups(effects, home).items():
         shown = its[:FACET_ROWS]
         width = reach(shown, d)
         rows = [(effect, effect_row(effect, width, d)) for effect in shown]
         title = f"By {facet}: each value against the rest of the cultural texts"
-        tables.append(EffectTable(f"facet-{facet}", title, effect_axis(width, d), rows, len(its) - len(shown)))
+        left_out = sum(effect.facet == facet for effect in effects) - len(shown)
+        tables.append(EffectTable(f"facet-{facet}", title, effect_axis(width, d), rows, left_out))
     return tables
 
 

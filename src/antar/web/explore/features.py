@@ -31,6 +31,7 @@ def page(shell: Shell, request: Request, opened: Opened) -> Response:
         sorts=SORTS,
         effects=EFFECTS,
         tones=TONES,
+        has={name: opened.index.frame[name].count() > 0 for name in ("coherence", "prediction")},
         d=d,
         q=q,
     )

@@ -174,9 +174,13 @@ def distributions(a: Group, b: Group, paired: bool, seed: tuple[str, ...]) -> Dr
 
 
 def curves(
-    lines: Mapping[str, tuple[str, str, Sequence[tuple[float, float]]]], across: str, title: str, log: bool = False
+    lines: Mapping[str, tuple[str, str, Sequence[tuple[float, float]]]],
+    across: str,
+    title: str,
+    log: bool = False,
+    share: bool = False,
 ) -> Drawing:
-    """Lines over one another: name → (role, dash, points)."""
+    """Lines over one another: name → (role, dash, points). `share`: up from 0 to 1, whatever the points are."""
     width, height, left, floor, top = 420, 240, 56, 186, 34
     points = [p for _, _, line in lines.values() for p in line]
     drawing = Drawing(
@@ -188,7 +192,7 @@ def curves(
     values = [math.log10(max(y, 1e-12)) if log else y for _, y in points]
     xs = Scale(min(x for x, _ in points), max(x for x, _ in points), left, width - 10)
     margin = 0.05 * (max(values) - min(values)) or 0.1
-    ys = Scale(min(values) - margin, max(values) + margin, floor, top)
+    ys = Scale(*((0.0, 1.0) if share else (min(values) - margin, max(values) + margin)), floor, top)
     for tick in ys.ticks(4):
         drawing.line(left, ys(tick), width - 10, ys(tick), "grid", 0.8)
         drawing.text(left - 6, ys(tick) + 4, f"{10**tick:.2g}" if log else tick_text(tick), "end", "muted")
@@ -227,10 +231,34 @@ def bars(heights: Sequence[float], labels: Sequence[str], across: str, title: st
             left + i * step + 1, ys(value), step - 2, floor - ys(value), "base", 1, f"{labels[i]}: {value:g}"
         )
     for i, label in enumerate(labels):
-        if i % 2 == 0:
-            drawing.text(left + i * step, floor + 16, label, "middle", "muted")
+        drawing.text(left + (i if i else 0.5) * step, floor + 16, label, "middle", "muted")
     drawing.line(left, floor, width - 10, floor, "muted", 0.8)
     drawing.text((left + width) / 2, floor + 34, across, "middle", "muted")
+    return drawing
+
+
+def dot_rows(
+    rows: Sequence[tuple[str, Mapping[str, float]]], roles: Mapping[str, tuple[str, bool]], across: str, title: str
+) -> Drawing:
+    """A row for each name with a mark for each of its numbers, from 0 on. roles: kind → (role, whether open)."""
+    left, width, top, step = 150, 420, 34, 22
+    height = top + step * len(rows) + 44
+    words = "; ".join(f"{name}: " + ", ".join(f"{kind} {v:.3g}" for kind, v in its.items()) for name, its in rows)
+    drawing = Drawing(width, height, f"{title}. {words}")
+    scale = Scale(0, max([1.0, *(v for _, its in rows for v in its.values())]), left, width - 14)
+    for i, (name, its) in enumerate(rows):
+        y = top + step * i + step / 2
+        drawing.line(left, y, width - 14, y, "grid", 0.8)
+        drawing.text(left - 8, y + 4, clip(name, 22), "end")
+        for kind, value in its.items():
+            role, open_ = roles[kind]
+            drawing.circle(scale(value), y, 4.2, role, 0.95, f"{kind}: {value:.3g}", open_)
+    at = 8.0
+    for kind, (role, open_) in roles.items():
+        drawing.circle(at + 5, 14, 4.2, role, 0.95, open_=open_)
+        drawing.text(at + 14, 18, kind)
+        at += 30 + 7.0 * len(kind)
+    axis_below(drawing, scale, top + step * len(rows), across)
     return drawing
 
 

@@ -50,7 +50,7 @@ def routes(shell: Shell) -> Sequence[BaseRoute]:
         def answer(request: Request) -> Response:
             found = keeper.now()
             if found is None:
-                answer = shell.page(request, "reading.html.j2", 503)
+                answer = shell.page(request, "reading.html.j2", 202)
                 answer.headers["Refresh"] = "1"
                 return answer
             return page(shell, request, found)
