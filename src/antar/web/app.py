@@ -13,11 +13,11 @@ from starlette.routing import BaseRoute, Route
 
 from antar.core.errors import UserError
 from antar.run import Run
-from antar.web import annotate, report
+from antar.web import annotate, explore, report
 from antar.web.session import LOOPBACK, Guard
 from antar.web.shell import Section, Shell
 
-SECTIONS: tuple[Section, ...] = (report.SECTION, annotate.SECTION)
+SECTIONS: tuple[Section, ...] = (explore.SECTION, report.SECTION, annotate.SECTION)
 """In the order of the navigation; the first link of the first is the first page."""
 
 

@@ -28,6 +28,7 @@ from starlette.routing import BaseRoute
 
 from antar.report import text as words
 from antar.run import Run
+from antar.web import text as cut
 from antar.web.session import session_of
 
 WEB = "antar.web"
@@ -147,7 +148,7 @@ def _environment(packages: Sequence[str]) -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., Any]] = {
-        "shown": words.shown,
+        "shown": cut.shown,
         "runs": words.runs_of_script,
         "language_of": words.language_of,
         "number": words.number,
@@ -155,7 +156,8 @@ def _environment(packages: Sequence[str]) -> Environment:
         "small": words.small,
         "percent": words.percent,
         "interval": words.interval,
-        "opening": words.opening,
+        "opening": cut.opening,
+        "clip": cut.clip,
     }
     made.filters.update(filters)
     return made

@@ -92,10 +92,14 @@ def _write_blob(made: sqlite3.Connection, name: str, data: bytes) -> None:
     made.execute("INSERT INTO blobs VALUES (?, ?)", (name, data))
 
 
-def _write_features(made: sqlite3.Connection, frame: pl.DataFrame) -> None:
+def _write_frame(made: sqlite3.Connection, name: str, frame: pl.DataFrame) -> None:
     buffer = io.BytesIO()
     frame.write_ipc(buffer)
-    _write_blob(made, "features", buffer.getvalue())
+    _write_blob(made, name, buffer.getvalue())
+
+
+def _write_features(made: sqlite3.Connection, frame: pl.DataFrame) -> None:
+    _write_frame(made, "features", frame)
     labels = frame.select("number", "label").drop_nulls()
     rows = ((number + 1, fold(storable(label))) for number, label in labels.iter_rows())
     made.executemany("INSERT INTO in_labels(rowid, body) VALUES (?, ?)", rows)
@@ -137,6 +141,8 @@ def _write_texts(made: sqlite3.Connection, run: Run) -> list[str]:
     from antar.corpora.schema import facet_columns  # datasets: only where an index is built
 
     facets = facet_columns(run.texts)
+    facts = [pl.col(name).cast(pl.Categorical) for name in ("group", "language", "split")]
+    _write_frame(made, "text_facts", run.texts.select(*facts, pl.col("document").rank("dense").cast(pl.Int32)))
     made.executemany("INSERT INTO texts VALUES (?, ?, ?, ?)", _text_rows(run.texts, facets))
     rows = made.execute("SELECT row, text FROM texts")
     made.executemany("INSERT INTO in_texts(rowid, body) VALUES (?, ?)", _folded(rows))

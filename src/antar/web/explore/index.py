@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -59,7 +60,7 @@ class Index:
         self._reading = threading.Lock()
         self._file = sqlite3.connect(f"file:{path.resolve().as_posix()}?mode=ro", uri=True, check_same_thread=False)
         self.meta: dict[str, Any] = {name: json.loads(v) for name, v in self._rows("SELECT name, value FROM meta")}
-        (self.frame,) = (pl.read_ipc(io.BytesIO(data)) for data in [self._blob("features")])
+        self.frame = pl.read_ipc(io.BytesIO(self._blob("features")))
         self._numbers: dict[str, int] = dict(zip(self.frame["feature"], self.frame["number"], strict=True))
 
     def number(self, feature: str) -> int | None:
@@ -103,6 +104,11 @@ class Index:
         wanted = np.zeros(len(starts) - 1, dtype=bool)
         wanted[rows] = True
         return features[np.repeat(wanted, np.diff(starts))]
+
+    @cached_property
+    def text_facts(self) -> pl.DataFrame:
+        """`group, language, split, document` of every text, in the order of the rows."""
+        return pl.read_ipc(io.BytesIO(self._blob("text_facts")))
 
     def beside(self, contrast: str, facet: str | None, language: str, dictionary: str) -> dict[str, float]:
         """Null → 95% point of |d| on it, for one comparison at one site."""
@@ -160,8 +166,8 @@ class Keeper:
         atexit.register(self.close)
 
     def start(self) -> None:
-        """Open an index that fits, or begin to build one."""
-        with self._lock:
+        """Open an index that fits, or begin to build one. What stands against it is said on the first page."""
+        with self._lock, suppress(UserError):
             self._step(load_run(self._folder))
 
     def now(self) -> Opened | None:
