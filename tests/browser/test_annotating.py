@@ -15,7 +15,11 @@ from pathlib import Path
 
 import pytest
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+pytest.importorskip("starlette", reason="the web extra is not installed")
+
+from playwright import sync_api
+
 from antar.people.adjudicate import cases_of
 from antar.people.findings import findings_of
 from antar.people.queue import progress_of
