@@ -124,7 +124,7 @@ def test_all_four_equal_libraries_and_naive_formulas(seed, people):
 
 
 def test_a_resample_gives_what_the_repeated_items_give():
-    """The sums of the bootstrap against each statistic of a frame in which the drawn items stand as often as drawn."""
+    """The sums of the bootstrap against each statistic of items that stand as often as they were drawn."""
     rng = np.random.default_rng(0)
     rows = random_rows(9, 3, 30, "abcd.")
     ratings = Ratings.of(answers_of(rows), "abcd")
@@ -154,7 +154,7 @@ def test_two_judges_who_both_say_yes_often_agree_by_chance_only():
 
 
 def test_the_intervals_hold_the_truth_as_often_as_they_say():
-    """Two judges of known make: the share of 200 sheets of 100 items whose interval holds the value of a large one."""
+    """Two judges of known make: of 200 sheets of 100 items, whose interval holds the value of a very large one?"""
 
     def rows(n: int, seed: int) -> list[str]:
         rng = np.random.default_rng(seed)

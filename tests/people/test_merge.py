@@ -124,6 +124,7 @@ def test_what_is_not_this_sheet_or_was_edited_is_refused_whole(apart, sheets, tm
         "found other content": "\n".join(edited) + "\n",
         "found other columns": "\n".join([lines[0], '{"write": "x"}']) + "\n",
         "for at, found 'now'": "\n".join([lines[0], json.dumps({**json.loads(new), "at": "now"})]) + "\n",
+        "found half of one": "\n".join([*lines, new.replace('"yes"', '"\\ud800"')]) + "\n",
         "for verdict, found 'MAYBE'": "\n".join([*lines, maybe]) + "\n",
         "expected a person of its header": "\n".join([*lines, new.replace("ravi", "eve")]) + "\n",
         "expected an item of this sheet": "\n".join([*lines, new.replace(items[2], "0" * 12)]) + "\n",

@@ -17,9 +17,11 @@ from antar.people.schema import connect
 from antar.people.store import Write, record_all, state_of
 from antar.run import load_run
 from antar.stages.people import init_sheet
+from antar.web.annotate import SECTION
 from antar.web.annotate.links import LINKS, guests_of, sheet_of
 from antar.web.annotate.mine import MINE
 from antar.web.app import create_app
+from antar.web.shell import Shell
 
 HERE, TOKEN = "http://127.0.0.1:8437", "the-token"
 JSON = {"Accept": "application/json"}
@@ -137,7 +139,7 @@ def test_an_annotators_answers_from_the_server_are_blind(place):
 
 def test_a_guest_reaches_only_the_blind_pages_and_the_researcher_all_others(place):
     asha, owner, nobody = as_guest(place, "asha"), client(place), client(place, None)
-    for page in ("/annotate", "/annotate/adjudicate", "/annotate/adjudicate/1", "/annotate/agreement", "/report", "/nowhere",
+    for page in ("/annotate", "/annotate/adjudicate", "/annotate/adjudicate/1", "/annotate/agreement", "/report",
                  "/annotate/minefield", "/features", f"{MINE}/../agreement"):  # fmt: skip
         answer = asha.get(page)
         assert answer.status_code == 403 and "annotators" in answer.text and len(answer.text) < 60, page
@@ -162,14 +164,26 @@ def test_a_guest_reaches_only_the_blind_pages_and_the_researcher_all_others(plac
     assert owner.post(f"{MINE}/write", data={**written, "field": "pattern", "value": "3"}).status_code == 403
 
 
+def test_every_route_of_annotation_says_401_without_a_session(place):
+    nobody = client(place, None)
+    item = progress_of(sheet_of(place), "asha").order[0]
+    routes = [route.path for route in SECTION.routes(Shell(load_run(place), [SECTION]))]
+    assert len(routes) >= 10
+    for path in routes:
+        for method in ("get", "head", "post"):
+            answer = getattr(nobody, method)(path.replace("{item}", item))
+            assert answer.status_code == 401 and "set-cookie" not in answer.headers, path
+            assert "asha" not in answer.text
+
+
 def _disagree(place: Path) -> str:
     """Two people answer an own item apart; returns it."""
     sheet = sheet_of(place)
     with connect(sheet) as database:
         (item,) = database.execute("SELECT item FROM keys WHERE role = 'own' ORDER BY item LIMIT 1").fetchone()
     for who, verdict in (("asha", "KEEP"), ("ravi", "INVALIDATE")):
-        fields = {"pattern": "4", "what": f"{who} <b>x</b>", "revealed": "yes", "verdict": verdict, "kind": "cultural",
-                  "submitted": "yes"}  # fmt: skip
+        fields = {"pattern": "4", "what": f"{who} <b>x</b>", "revealed": "yes", "verdict": verdict,
+                  "kind": "cultural", "submitted": "yes"}  # fmt: skip
         record_all(sheet, [Write(f"{who}-apart-{f}", who, item, f, v) for f, v in fields.items()])
     return item
 

@@ -139,7 +139,7 @@ def export_table(path: Path, target: Path) -> int:
             [item, who, s.pattern, s.what, s.verdict, s.kind, s.label, s.submitted, f"{s.seconds:.1f}", "",
              *known[item]]
             for who in names
-            for item, s in states_in(database, who)
+            for item, s in states_in(database, who).items()
         ]  # fmt: skip
         rulings = database.execute(
             "SELECT item, adjudicator, verdict, kind, label, note FROM consensus ORDER BY item"

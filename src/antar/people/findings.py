@@ -122,7 +122,7 @@ def findings_of(path: Path, *, seed: int, bootstraps: int = BOOTSTRAPS) -> Findi
 def submitted_in(database: sqlite3.Connection) -> dict[str, dict[str, State]]:
     """person → item → answers, of the items that they submitted."""
     names = [name for (name,) in database.execute("SELECT name FROM annotators ORDER BY name").fetchall()]
-    return {name: {item: s for item, s in states_in(database, name) if s.submitted} for name in names}
+    return {name: {item: s for item, s in states_in(database, name).items() if s.submitted} for name in names}
 
 
 def digest(path: Path) -> str:

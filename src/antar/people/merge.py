@@ -186,6 +186,8 @@ def _row(record: Any, kind: str, where: str) -> tuple[Any, ...]:
     if not isinstance(record, dict) or set(record) != set(columns):
         raise UserError(f"{where}: expected {', '.join(columns)}, found other columns; export again")
     for name, value in record.items():
+        if isinstance(value, str) and any("\ud800" <= c <= "\udfff" for c in value):
+            raise UserError(f"{where}: expected whole characters for {name}, found half of one; mend it")
         wanted = isinstance(value, int) and not isinstance(value, bool) if name == "at" else isinstance(value, str)
         if not wanted and not (name == "undoes" and value is None):
             raise UserError(f"{where}: expected {'a number' if name == 'at' else 'text'} for {name}, found {value!r}")

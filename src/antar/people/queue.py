@@ -54,7 +54,7 @@ class Progress:
 def progress_of(path: Path, annotator: str) -> Progress:
     with connect(path) as database:
         order = _order(database, annotator)
-        states = dict(states_in(database, annotator))
+        states = states_in(database, annotator)
     submitted = frozenset(item for item, state in states.items() if state.submitted)
     return Progress(order, submitted, sum(state.seconds for state in states.values()))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,25 +105,30 @@ def state_of(path: Path, annotator: str, item: str) -> State:
 def states_of(path: Path, annotator: str) -> dict[str, State]:
     """item → what stands, for the items of which this person has answered anything."""
     with connect(path) as database:
-        return dict(states_in(database, annotator))
+        return states_in(database, annotator)
 
 
 def state_in(database: sqlite3.Connection, annotator: str, item: str) -> State:
-    standing = database.execute(
-        "SELECT field, value FROM answers WHERE annotator = ? AND item = ?", (annotator, item)
-    ).fetchall()
-    (seconds,) = database.execute(
-        "SELECT coalesce(sum(CAST(value AS REAL)), 0.0) FROM writes "
-        "WHERE annotator = ? AND item = ? AND field = 'seconds'",
-        (annotator, item),
-    ).fetchone()
-    return State(**dict(standing), seconds=seconds)
+    return _states(database, "annotator = ? AND item = ?", annotator, item).get(item, State())
 
 
-def states_in(database: sqlite3.Connection, annotator: str) -> Iterator[tuple[str, State]]:
-    items = database.execute("SELECT DISTINCT item FROM writes WHERE annotator = ? ORDER BY item", (annotator,))
-    for (item,) in items.fetchall():
-        yield item, state_in(database, annotator, item)
+def states_in(database: sqlite3.Connection, annotator: str) -> dict[str, State]:
+    """item → what stands, for the items of which this person has written anything, by item."""
+    return _states(database, "annotator = ?", annotator)
+
+
+def _states(database: sqlite3.Connection, where: str, *values: str) -> dict[str, State]:
+    seconds = dict(
+        database.execute(
+            "SELECT item, sum(CASE field WHEN 'seconds' THEN CAST(value AS REAL) ELSE 0.0 END) FROM writes "
+            f"WHERE {where} GROUP BY item ORDER BY item",
+            values,
+        ).fetchall()
+    )
+    standing: dict[str, dict[str, str]] = {item: {} for item in seconds}
+    for item, field, value in database.execute(f"SELECT item, field, value FROM answers WHERE {where}", values):
+        standing[item][field] = value
+    return {item: State(**fields, seconds=seconds[item]) for item, fields in standing.items()}
 
 
 def annotators_of(path: Path) -> list[str]:
