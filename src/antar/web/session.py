@@ -228,6 +228,8 @@ def local(address: str) -> str:
 def _same_origin(request: Request) -> bool:
     """Whether the browser says that a page of this server sent it; programs say nothing, and need the token."""
     origin = request.headers.get("origin")
+    if origin == "null" and request.headers.get("sec-fetch-site") == "same-origin":
+        origin = None  # a browser hides the origin of a form where pages send no referrer
     site = request.headers.get("sec-fetch-site", "same-origin")
     host = request.headers.get("host", "")
     return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc.lower() == host.lower())
