@@ -38,7 +38,8 @@ def test_one_word_has_one_form(forms):
 
 
 @pytest.mark.parametrize(
-    "different", [("दीवाली", "देवाली"), ("काला", "केला"), ("மலை", "மழை"), ("lamp", "lamps"), ("कमल", "कलम"), ("நான்", "நாண்")]
+    "different",
+    [("दीवाली", "देवाली"), ("काला", "केला"), ("மலை", "மழை"), ("lamp", "lamps"), ("कमल", "कलम"), ("நான்", "நாண்")],
 )
 def test_different_words_stay_different(different):
     assert len({fold(word) for word in different}) == 2
@@ -57,7 +58,9 @@ def test_folding_twice_is_folding_once(text):
 @pytest.fixture(scope="module")
 def searched():
     made = sqlite3.connect(":memory:", check_same_thread=False)
-    made.execute("CREATE VIRTUAL TABLE t USING fts5(body, tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* M*'\")")
+    made.execute(
+        "CREATE VIRTUAL TABLE t USING fts5(body, tokenize=\"unicode61 remove_diacritics 0 categories 'L* N* M*'\")"
+    )
     for row, text in enumerate(["हिंदी की क़िताब", "Diwali lamps OR fire", "தமிழ் மொழி", "বাংলা ভাষা"], 1):
         made.execute("INSERT INTO t(rowid, body) VALUES (?, ?)", (row, fold(text)))
     yield made
@@ -72,8 +75,9 @@ def rows(searched, asked) -> list[int]:
 
 @pytest.mark.parametrize(
     ("asked", "found"),
-    [("हिन्दी", [1]), ("किताब", [1]), ("हिं", [1]), ("हिन्दी lamps", []), ("LAMP", [2]), ('"lamps or"', [2]), ('"or lamps"', []),
-     ("or", [2]), ("தமிழ்", [3]), ("ভাষা", [4]), ("NEAR(a b)", []), ("body:हिंदी", []), ('"', None), ("-", None), ("*", None)],
+    [("हिन्दी", [1]), ("किताब", [1]), ("हिं", [1]), ("हिन्दी lamps", []), ("LAMP", [2]), ('"lamps or"', [2]),
+     ('"or lamps"', []), ("or", [2]), ("தமிழ்", [3]), ("ভাষা", [4]), ("NEAR(a b)", []), ("body:हिंदी", []),
+     ('"', None), ("-", None), ("*", None)],
 )  # fmt: skip
 def test_what_is_typed_is_found(searched, asked, found):
     if found is None:

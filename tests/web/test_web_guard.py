@@ -34,8 +34,12 @@ def all_routes(routes) -> list[Route]:
 
 
 def address_of(route) -> str:
-    """Some address that the route would answer."""
-    names = {"name": "antar.css" if "static" in route.path else "base.layer01/0"}
+    """Some address that the route answers."""
+    names = {"name": "base.layer01/0", "figure": "groups"}
+    if "static" in route.path:
+        names["name"] = "antar.css"
+    if "/dictionary/" in route.path:
+        names = {"name": "base.layer01", "figure": "loss"}
     return re.sub(r"\{(\w+)(:\w+)?\}", lambda m: names.get(m[1], "1"), route.path)
 
 

@@ -82,8 +82,9 @@ def near_misses(
         return []
     scores: list[np.ndarray] = []
     for text, index, value, size in _entries(run, dictionary, side):
-        along = np.bincount(text, value * weights[np.minimum(index, len(weights) - 1)], size)
-        along[text[index >= len(weights)]] = 0.0
+        # Latents past the last of the examples' weigh nothing.
+        weight = np.where(index < len(weights), weights[np.minimum(index, len(weights) - 1)], 0.0)
+        along = np.bincount(text, value * weight, size)
         length = np.sqrt(np.bincount(text, value.astype(np.float64) ** 2, size))
         score = np.divide(along, length, out=np.zeros(size), where=length > 0)
         score[text[index == latent]] = -1.0

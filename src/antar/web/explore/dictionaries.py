@@ -109,6 +109,7 @@ def _density(metrics: Mapping[str, Any]) -> Drawing | None:
     if not density:
         return None
     whole = [float(edge).is_integer() for edge in density["log10_edges"][:-1]]
+    whole[0] = False  # its name would lie on that of `never`
     labels = ["never", *(f"{100 * 10**edge:g}%" if named else "" for edge, named in
                          zip(density["log10_edges"][:-1], whole, strict=True))]  # fmt: skip
     heights = [float(density.get("never") or 0), *map(float, density["counts"])]

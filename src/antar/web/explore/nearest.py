@@ -56,7 +56,7 @@ def _nearest(run: Run, dictionary: DictionaryId, mine: np.ndarray, itself: int) 
             if width != len(mine):
                 return None
             # In parts, so that a page never holds a whole decoder.
-            parts += [rows_nd[lo : lo + ROWS_AT_ONCE] @ mine for lo in range(0, n, ROWS_AT_ONCE)]
+            parts += [rows_nd[lo : min(n, lo + ROWS_AT_ONCE)] @ mine for lo in range(0, n, ROWS_AT_ONCE)]
     except (FileNotFoundError, SafetensorError):
         return None
     cosine = np.concatenate(parts)
