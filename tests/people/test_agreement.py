@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 from statsmodels.stats.inter_rater import cohens_kappa
+from statsmodels.stats.proportion import proportion_confint
 
 from antar.people.agreement import (
     Agreement,
     Ratings,
+    Statistic,
     ac1s,
     agreement,
     alpha_of,
@@ -177,6 +179,23 @@ def test_the_interval_shrinks_with_items_holds_the_value_and_is_the_same_twice()
         assert found.low < found.value < found.high
     assert large.high - large.low < 0.6 * (small.high - small.low)
     assert judged(random_rows(3, 2, 40, "ab."), "ab", bootstraps=300).alpha == small
+
+
+def test_few_people_who_always_agree_are_not_certain():
+    """Twelve alike answers against a loop: what the statistic is when the share of agreement is at Wilson's ends."""
+    few, many = (judged(["yn" * n, "yn" * n], "yn") for n in (6, 100))
+    for found, n in ((few, 12), (many, 200)):
+        low, high = proportion_confint(n, n, method="wilson")
+        assert found.raw == Statistic(1.0, pytest.approx(low), pytest.approx(high), None)
+        differ = n / (2 * n - 1)  # the chance that two of 2n answers, half of them y, differ
+        assert found.alpha.low == pytest.approx(1 - (1 - low) / differ)
+        assert found.kappa.low == found.alpha.low < found.raw.low
+        assert found.ac1.low == pytest.approx(1 - (1 - low) / 0.5)
+        assert found.alpha.value == found.alpha.high == 1.0
+    assert few.alpha.low < 0.7 < many.alpha.low
+    never = judged(["yn" * 6, "ny" * 6], "yn")
+    assert never.raw.low == 0 < never.raw.high < 0.3
+    assert never.kappa.value == -1 < never.kappa.high < -0.4
 
 
 def test_what_is_undefined_is_none_with_the_reason():

@@ -234,6 +234,9 @@ def test_the_pages_work_without_a_script(place):
     assert press("submitted", "yes") == f"{MINE}/next"
     item = address.rsplit("/", 1)[1]
     assert state_of(sheet, "asha", item).label == "oil lamps"
+    assert press("reopen", "") == address
+    assert state_of(sheet, "asha", item).submitted == ""
+    assert press("submitted", "yes") == f"{MINE}/next"
     undone = asha.post(f"{MINE}/undo", data={"csrf": csrf(asha, address), "write": "undo-by-form"})
     assert undone.headers["location"] == address
     refused = asha.post(f"{MINE}/write", data={"csrf": csrf(asha, address), "write": "late-change", "item": item,

@@ -7,6 +7,9 @@ Stat. Psychol. 61, 2008. Kappa: J. Cohen, "A coefficient of agreement for nomina
 little: two judges who both say yes 85% of the time agree on 74.5% by chance. What is undefined is None with the
 reason, never a number.
 
+Where people agree on every item (or on none) no resample differs, and a bootstrap would call twelve alike answers
+certain. There the interval is Wilson's for the share of agreement, carried through the statistic.
+
 Each statistic is a short formula of sums over items. A resample of the items weighs the same sums, so the bootstrap
 is a matrix product, and a thousand resamples cost little more than one.
 """
@@ -14,7 +17,7 @@ is a matrix product, and a thousand resamples cost little more than one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Literal
 
@@ -96,21 +99,46 @@ def agreement(
         return Agreement(nothing, nothing, nothing, nothing, items, annotators)
     n = counts_ic.shape[0]
     weights_bi = numpy_rng(seed, "people", "bootstrap").multinomial(n, np.full(n, 1 / n), size=bootstraps)
-    alpha = _statistic(
-        lambda w: alphas(counts_ic, w, level), weights_bi, "everybody gave the same answer; alpha needs variation"
-    )
+    apart, alike = float(_apart(counts_ic)), "everybody gave the same answer"
+    alpha = _statistic(lambda w: alphas(counts_ic, w, level), weights_bi, f"{alike}; alpha needs variation")
     if alpha.value is not None:
-        alpha = Statistic(alpha_of(counts_ic, level), alpha.low, alpha.high, alpha.reason)
-    return Agreement(
-        alpha=alpha,
-        ac1=_statistic(lambda w: ac1s(counts_ic, w), weights_bi, "AC1 needs two choices"),
-        kappa=_statistic(
-            lambda w: kappas(ratings, w), weights_bi, "both gave one same answer; kappa needs variation"
-        ),
-        raw=_statistic(lambda w: raws(counts_ic, w), weights_bi, ""),
-        items=items,
-        annotators=annotators,
-    )
+        alpha = replace(alpha, value=alpha_of(counts_ic, level))
+    kappa = _statistic(lambda w: kappas(ratings, w), weights_bi, f"{alike}; kappa needs variation")
+    ac1 = _statistic(lambda w: ac1s(counts_ic, w), weights_bi, "AC1 needs two choices")
+    raw = _statistic(lambda w: raws(counts_ic, w), weights_bi, "")
+    if raw.value in (0.0, 1.0):
+        # No resample can differ, however few items there are: the interval is that of the share of agreement.
+        ends = share(round(raw.value * items), items)
+        q = len(choices)
+        chance_ac1 = float(_choice_spread(counts_ic)) / (q - 1) if q > 1 else 0.0
+        alpha, kappa = _unanimous(alpha, ends, apart), _unanimous(kappa, ends, apart)
+        ac1, raw = _unanimous(ac1, ends, 1 - chance_ac1), _unanimous(raw, ends, 1.0)
+    return Agreement(alpha=alpha, ac1=ac1, kappa=kappa, raw=raw, items=items, annotators=annotators)
+
+
+def _unanimous(found: Statistic, ends: Statistic, beyond_chance: float) -> Statistic:
+    """`found` of people who agree on every item or on none, with the interval that `ends` of raw agreement gives it.
+
+    Each statistic is 1 − (1 − raw) / (1 − chance); beyond_chance: 1 − chance, where all agree and the value hides it.
+    """
+    if found.value is None or ends.low is None or ends.high is None:
+        return found
+    scale = 1 / beyond_chance if ends.value == 1.0 else 1 - found.value
+    low, high = (max(-1.0, 1 - (1 - end) * scale) for end in (ends.low, ends.high))
+    return Statistic(found.value, low, high, None)
+
+
+def _apart(counts_ic: np.ndarray) -> np.floating:
+    """The chance that two of all pairable answers, drawn without putting back, differ."""
+    values_c = counts_ic[counts_ic.sum(axis=1) >= 2].sum(axis=0)
+    n = values_c.sum()
+    return 1 - (values_c * (values_c - 1)).sum() / np.float64(n * (n - 1))
+
+
+def _choice_spread(counts_ic: np.ndarray) -> np.floating:
+    """Σ π(1 − π) over the choices, π over all items."""
+    shares_c = (counts_ic / counts_ic.sum(axis=1, keepdims=True)).mean(axis=0)
+    return (shares_c * (1 - shares_c)).sum()
 
 
 def share(hits: int, n: int) -> Statistic:

@@ -205,6 +205,10 @@ document.addEventListener("submit", (event) => {
   } else if (field === "label") {
     keepText("label");
     send();
+  } else if (field === "reopen") {
+    spend();
+    afterwards = location.pathname;
+    answer("submitted", "");
   } else if (field === "submitted") {
     if (!valueOf("verdict")) return complain("First say whether the label holds: K, R or I.");
     if (valueOf("verdict") === "REVISE" && !boxes.label.value.trim()) {
