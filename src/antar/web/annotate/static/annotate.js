@@ -57,7 +57,7 @@ const put = (entry) => {
   return key;
 };
 
-let inFlight = null, afterwards = null, pause = 0, timer = 0;
+let sending = false, inFlight = null, afterwards = null, pause = 0, timer = 0;
 const say = (words, bad = false) => {
   status.textContent = words;
   status.classList.toggle("waiting", bad);
@@ -80,28 +80,45 @@ const post = (entry, keepalive = false) => {
 // Sends what waits, in order, one at a time. A refusal is said and dropped; anything else is tried again.
 const send = async () => {
   clearTimeout(timer);
-  if (inFlight) return;
-  while (waiting().length) {
-    inFlight = waiting()[0];
-    const entry = JSON.parse(localStorage.getItem(inFlight) || "null");
-    let answer = null;
+  if (sending) return;
+  sending = true;
+  const sent = await sendAll();
+  sending = false;
+  inFlight = null;
+  if (!sent) {
+    timer = setTimeout(send, pause);
+    return;
+  }
+  if (waiting().length) return send();
+  say("Saved.");
+  if (afterwards) {
+    const address = afterwards;
+    afterwards = null;
+    if (address === location.pathname) location.reload();
+    else location.assign(address);
+  }
+};
+
+// One loop at a time: whether all that waited has been sent.
+const sendAll = async () => {
+  for (let key = waiting()[0]; key; key = waiting()[0]) {
+    inFlight = key;
+    const entry = JSON.parse(localStorage.getItem(key) || "null");
+    let answer = null, said = null;
     try {
       answer = entry && await post(entry);
-    } catch { /* no server */ }
-    if (entry && (!answer || ![200, 400, 409].includes(answer.status))) {
-      inFlight = null;
+      said = answer && answer.status !== 401 && answer.status !== 403 ? await answer.json() : null;
+    } catch { /* no server, or one that broke off */ }
+    if (entry && (!said || ![200, 400, 409].includes(answer.status))) {
       pause = Math.min(10000, pause ? pause * 2 : 500);
       const why = answer && [401, 403].includes(answer.status)
         ? "The server has forgotten this browser: open your link again." : "The server does not answer; trying again.";
       say(`Not saved yet. ${why} Your answers are kept in this browser.`, true);
-      timer = setTimeout(send, pause);
-      return;
+      return false;
     }
     pause = 0;
-    localStorage.removeItem(inFlight);
-    inFlight = null;
+    localStorage.removeItem(key);
     if (!entry) continue;
-    const said = await answer.json();
     if (answer.status !== 200) {
       afterwards = null;
       complain(said.told);
@@ -111,13 +128,7 @@ const send = async () => {
       else complain("There is nothing to undo.");
     }
   }
-  say("Saved.");
-  if (afterwards) {
-    const address = afterwards;
-    afterwards = null;
-    if (address === location.pathname) location.reload();
-    else location.assign(address);
-  }
+  return true;
 };
 
 // What the server has of this item, after it refused something that this page took for given.
