@@ -222,6 +222,34 @@ def test_hostile_texts_are_shown_as_text(server, chromium):
     assert ravi.faults == []
 
 
+SLOW = """const plain = window.fetch;
+window.fetch = async (...asked) => {
+  const answer = await plain(...asked), json = answer.json.bind(answer);
+  answer.json = () => new Promise((done) => setTimeout(done, 400)).then(json);
+  return answer;
+};"""
+
+
+def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_order(server, chromium):
+    ravi = Person(chromium, server, "ravi")
+    ravi.page.add_init_script(SLOW)
+    ravi.press("Enter")
+    ravi.page.wait_for_selector(".texts")
+    item = ravi.item
+    ravi.press("2", "Escape", "3", "Escape", "4")
+    ravi.page.keyboard.type("one")
+    ravi.press("Escape")  # leaving the field sends as well, while the first is under way
+    ravi.page.locator("#what").focus()
+    ravi.page.keyboard.type(" two")
+    ravi.press("Enter")
+    ravi.page.wait_for_selector("#proposed")
+    ravi.judge("k", "l")
+    state = state_of(sheet_of(server.run), "ravi", item)
+    assert (state.pattern, state.verdict, state.kind, state.submitted) == ("4", "KEEP", "linguistic", "yes")
+    assert "".join(sorted(state.what)) == "".join(sorted("one two"))  # the caret may stand at either end
+    assert ravi.faults == []
+
+
 def test_a_third_person_decides_and_the_agreement_is_read(server, chromium):
     sheet = sheet_of(server.run)
     for who in ("asha", "ravi"):  # the rest, so that both have answered all
