@@ -60,8 +60,8 @@ def test_forty_hostile_texts_do_nothing(attacked, watched, screenshots):
         assert one.page.evaluate("[...document.scripts].every(s => s.src.startsWith(location.origin + '/static/'))")
         assert one.page.evaluate("[...document.querySelectorAll('*')].every(e => [...e.attributes].every("
                                  "a => !a.name.startsWith('on') && a.name !== 'style'))")  # fmt: skip
-        assert one.page.evaluate("[...document.querySelectorAll('[href]')].every(a => a.getAttribute('href')[0] === '/'"
-                                 " || a.getAttribute('href') === '#main')")  # fmt: skip
+        leads = one.page.eval_on_selector_all("[href]", "all => all.map(e => e.getAttribute('href'))")
+        assert all(re.match(r"/(?!/)|#main$", href) for href in leads)
         said.append(one.page.evaluate("document.body.textContent"))
         one.page.screenshot(path=screenshots / f"hostile-{len(said):02d}.png")
     words = " ".join(" ".join(said).split())
