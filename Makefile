@@ -6,7 +6,7 @@ PEERS  := .venv-peers
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop lint format notebook peers bench-train bench-recovery bench-examples bench-labels bench-gpu clean
+.PHONY: help setup demo smollm2 test test-interop test-browser screenshots lint format notebook peers bench-train bench-recovery bench-examples bench-labels bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -50,6 +50,14 @@ $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 
 test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
+
+test-browser: $(VENV)/.dev   ## exploring and annotating in a real Chromium; screenshots in build/screenshots
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { echo "test-browser needs Chromium on PATH: apt-get install chromium fonts-noto-core"; exit 2; }
+	ANTAR_SCREENSHOTS=build/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+screenshots: $(VENV)/.dev    ## pictures for the README and docs, of runs/demo (make demo first; needs Chromium)
+	$(BIN)/python docs/make_screenshots.py runs/demo docs/images
 
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks

@@ -140,6 +140,15 @@ class Run:
         return self._json("features/geometry.json")
 
     @cached_property
+    def coherence(self) -> pl.DataFrame:
+        """`feature, coherence, coherence_by_texts` of live features; empty in a run of before it was kept."""
+        if not self.has("features/coherence.parquet"):
+            return pl.DataFrame(
+                schema={"feature": pl.String, "coherence": pl.Float64, "coherence_by_texts": pl.Float64}
+            )
+        return self._parquet("features/coherence.parquet")
+
+    @cached_property
     def energy(self) -> pl.DataFrame:
         """Energy of the shift of each delta side at each layer: by group, by facet value, by language."""
         return self._parquet("features/energy.parquet")

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -28,11 +27,7 @@ from antar.stages.people import init_sheet
 from antar.web.annotate.links import sheet_of
 from fake_run import HOSTILE, write_fake_run
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH"),
-]
+pytestmark = pytest.mark.browser
 SCREENSHOTS = Path(os.environ.get("ANTAR_SCREENSHOTS") or "build/screenshots")
 SLOW_MS = 60_000
 
@@ -74,14 +69,6 @@ def server(tmp_path_factory):
     made = Server(run)
     yield made
     made.kill()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Person:

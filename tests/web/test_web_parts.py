@@ -368,3 +368,12 @@ def test_serve_says_its_link_and_ends_on_an_interrupt(run):
         finally:
             server.send_signal(signal.SIGINT)
         assert server.wait(30) in (0, 130, -signal.SIGINT)
+
+
+def test_a_server_whose_code_was_updated_says_so_and_does_not_build_for_ever(fake, tmp_path, monkeypatch):
+    run = load_run(fake.write_fake_run(tmp_path / "run", contrasts=False))
+    monkeypatch.setattr("antar.web.explore.index.stamp_of", lambda run: "an older version's")
+    keeper = Keeper(run.folder, patience=60)
+    for _ in range(2):
+        with pytest.raises(UserError, match="antar was updated since this server started"):
+            keeper.now()

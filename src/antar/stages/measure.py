@@ -43,6 +43,7 @@ from antar.stages.train import both_sides, read_rows_of, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
+_COHERENCE = {"feature": pl.String, "coherence": pl.Float64, "coherence_by_texts": pl.Float64}
 _OTHER_CODE = (
     *("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py"),
     *(
@@ -152,6 +153,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     shares, matched = _counterparts(context, texts, live)
     files += matched
     shape = _Shapes.measure(context, texts, live)
+    files.append(folder / "features" / "coherence.parquet")
+    write_parquet(files[-1], shape.coherence_table())
     run = load_run(folder)
     report = judge(
         Findings(
@@ -223,10 +226,15 @@ class _Shapes:
     text_coherence_null: dict[str, np.ndarray]
     stability: dict[str, np.ndarray]
     stability_null: dict[str, np.ndarray]
+    by_feature: list[pl.DataFrame]
+
+    def coherence_table(self) -> pl.DataFrame:
+        """`feature, coherence, coherence_by_texts`: what criterion 5 is the mean of, a row for each live feature."""
+        return pl.concat([pl.DataFrame(schema=_COHERENCE), *self.by_feature])
 
     @classmethod
     def measure(cls, context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]) -> _Shapes:
-        found = cls({}, {}, {}, {}, {}, {})
+        found = cls({}, {}, {}, {}, {}, {}, [])
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
             pl.col("pool") == "estimate"
         )
@@ -259,11 +267,22 @@ class _Shapes:
         its = its.filter(pl.Series(live[its["latent"].to_numpy()]))
         latents, rows = its["latent"].to_numpy(), its["row"].to_numpy()
         seed = derive_seed(context.study.seed, "coherence", str(one))
-        self.coherence[str(one)] = _numbers(measure_coherence(space, latents, rows, seed=seed))
+        measured = measure_coherence(space, latents, rows, seed=seed)
+        self.coherence[str(one)] = _numbers(measured)
         self.coherence_null[str(one)] = _numbers(coherence_null(space, latents, rows, seed=seed))
         if by_text is not None:
             self.text_coherence[str(one)] = _numbers(measure_coherence(by_text, latents, rows, seed=seed))
             self.text_coherence_null[str(one)] = _numbers(coherence_null(by_text, latents, rows, seed=seed))
+        by_texts = self.text_coherence.get(str(one))
+        self.by_feature.append(
+            measured.select(
+                pl.format("{}/{}", pl.lit(str(one)), "latent").alias("feature"),
+                pl.col("coherence").cast(pl.Float64),
+                pl.Series("coherence_by_texts", by_texts, dtype=pl.Float64, nan_to_null=True)
+                if by_texts is not None
+                else pl.lit(None, pl.Float64).alias("coherence_by_texts"),
+            )
+        )
 
     def _add_stability(self, context: Context, one: DictionaryId, train_rows: np.ndarray, live: np.ndarray) -> None:
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]

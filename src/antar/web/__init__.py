@@ -1,7 +1,7 @@
 """A browser for a run on this machine: its features, dictionaries and criteria, the report, and annotation.
 
-Starlette and uvicorn come with the extra `[web]`; without it there is one line that says so. `shell.py` says how a
-section is added.
+Starlette, uvicorn and regex come with the extra `[web]`; without it there is one line that says so. `shell.py` says
+how a section is added.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_HOST = "127.0.0.1"
 
 def require_extra() -> None:
     """Raise a UserError unless the web extra is installed."""
-    missing = [name for name in ("starlette", "uvicorn") if find_spec(name) is None]
+    missing = [name for name in ("starlette", "uvicorn", "regex") if find_spec(name) is None]
     if missing:
         raise UserError(
             f"antar serve: expected the web extra, found no {' and no '.join(missing)}; pip install 'antar[web]'"

@@ -19,7 +19,7 @@ TONES = {"KEEP": "good", "REVISE": "mild", "INVALIDATE": "bad"}
 def page(shell: Shell, request: Request, opened: Opened) -> Response:
     query = Query.of_address(request.query_params)
     d, q = thresholds(opened.run)
-    return shell.page(
+    answer = shell.page(
         request,
         "features.html.j2",
         asked=query,
@@ -35,6 +35,9 @@ def page(shell: Shell, request: Request, opened: Opened) -> Response:
         d=d,
         q=q,
     )
+    # What htmx puts into the address: the view at its shortest, without what a form sends of its defaults.
+    answer.headers["HX-Push-Url"] = query.address()
+    return answer
 
 
 def sites(index: Index) -> Sequence[tuple[str, Sequence[str]]]:

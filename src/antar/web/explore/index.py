@@ -162,6 +162,7 @@ class Keeper:
         self._opened: tuple[str, Opened] | None = None
         self._failure: tuple[str, str] | None = None
         self._building: tuple[str, subprocess.Popen[str]] | None = None
+        self._built: str | None = None  # the stamp that was last built for: the same one is never built for twice
         self._lock = threading.Lock()
         atexit.register(self.close)
 
@@ -200,6 +201,8 @@ class Keeper:
                 self._opened = stamp, Opened(run, index)
                 return self._opened[1]
         if self._building is None:
+            if self._built == stamp:
+                raise UserError("antar was updated since this server started: stop it and start it again.")
             if not run.has("features/features.parquet"):
                 raise UserError("This run has no features yet: `antar run STUDY` finds them.")
             self._building = stamp, self._build()
@@ -230,7 +233,7 @@ class Keeper:
         if self._building is None or self._building[1].poll() is None:
             return
         stamp, builder = self._building
-        self._building = None
+        self._building, self._built = None, stamp
         said = builder.stderr.read() if builder.stderr else ""
         if builder.returncode != 0:
             lines = said.strip().splitlines() or [f"the builder ended with {builder.returncode}"]

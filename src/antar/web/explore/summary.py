@@ -121,9 +121,7 @@ def _with_scores(frame: pl.DataFrame, run: Run) -> pl.DataFrame:
         from antar.interpret.scores import balanced_accuracies  # scipy: only where there is something to score
 
         prediction = balanced_accuracies(run.predictions).rename({"balanced_accuracy": "prediction"})
-    coherence = pl.DataFrame(schema={"feature": pl.String, "coherence": pl.Float64})
-    if run.has("features/coherence.parquet"):
-        coherence = pl.read_parquet(run.folder / "features/coherence.parquet").select("feature", "coherence")
+    coherence = run.coherence.select("feature", "coherence")
     for scores in (prediction, coherence):
         scores = scores.with_columns(pl.col(scores.columns[1]).fill_nan(None)).unique("feature", keep="last")
         frame = frame.join(scores, on="feature", how="left", maintain_order="left")
