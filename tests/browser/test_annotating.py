@@ -209,12 +209,16 @@ def test_hostile_texts_are_shown_as_text(server, chromium):
     assert ravi.faults == []
 
 
-SLOW = """const plain = window.fetch;
-window.fetch = async (...asked) => {
-  const answer = await plain(...asked), json = answer.json.bind(answer);
-  answer.json = () => new Promise((done) => setTimeout(done, 400)).then(json);
+SLOW = """let calls = 0;
+const plain = window.fetch, pause = (ms) => new Promise((done) => setTimeout(done, ms));
+window.fetch = async (address, sent) => {
+  calls += 1;
+  await pause(String(sent?.body).includes("field=revealed") ? 5000 : calls === 2 ? 5500 : 0);
+  const answer = await plain(address, sent), json = answer.json.bind(answer);
+  answer.json = () => pause(1500).then(json);
   return answer;
 };"""
+"""A server that is slow and out of step."""
 
 
 def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_order(server, chromium):
@@ -223,17 +227,17 @@ def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_ord
     ravi.press("Enter")
     ravi.page.wait_for_selector(".texts")
     item = ravi.item
-    ravi.press("2", "Escape", "3", "Escape", "4")
-    ravi.page.keyboard.type("one")
-    ravi.press("Escape")  # leaving the field sends as well, while the first is under way
-    ravi.page.locator("#what").focus()
-    ravi.page.keyboard.type(" two")
+    ravi.press("2", "Escape")
+    while ravi.page.evaluate("localStorage.length"):  # the first is kept by now, and its answer being read
+        time.sleep(0.02)
+    ravi.press("4")
+    ravi.page.keyboard.type("two")
     ravi.press("Enter")
     ravi.page.wait_for_selector("#proposed")
     ravi.judge("k", "l")
     state = state_of(sheet_of(server.run), "ravi", item)
-    assert (state.pattern, state.verdict, state.kind, state.submitted) == ("4", "KEEP", "linguistic", "yes")
-    assert "".join(sorted(state.what)) == "".join(sorted("one two"))  # the caret may stand at either end
+    assert (state.pattern, state.what, state.verdict, state.kind) == ("4", "two", "KEEP", "linguistic")
+    assert state.submitted == "yes"
     assert ravi.faults == []
 
 
