@@ -4,8 +4,8 @@ The run is generated: 9 dictionaries of 6,890 latents, 40,000 texts of 20 to 90 
 law, culture and shift in two languages and pooled beside two nulls, 18 states as facets, a label and a verdict for
 each feature, codes and weights of one layer. The server is a process of its own, asked over HTTP one request at a
 time. Goals: a page of the table under 100 ms and a search under 200 ms at the median, an answer within 3 s of the
-start, and less than 500 MB. Beside the clock stands the server's own processor time, for machines that others use too (`load`).
-Prints one JSON document; `--out` writes it.
+start, and less than 500 MB. Beside the clock stands the server's own processor time, for machines that others use
+too (`load`). Prints one JSON document; `--out` writes it.
 """
 
 from __future__ import annotations
@@ -281,7 +281,8 @@ def measure(folder: Path, repeats: int) -> dict[str, Any]:
     numbers |= {f"{name}_ms_p95": round(float(np.quantile(its.times, 0.95)), 1) for name, its in results.items()}
     numbers |= {f"{name}_cpu_ms": round(its.cpu, 1) for name, its in results.items()}
     return numbers | {
-        "start_s": round(first.start_s, 2), "start_cpu_s": round(start_cpu_s, 2), "load": round(load, 1), "index_built_s": round(built_s, 1), "ready_again_s": round(ready_s, 2),
+        "start_s": round(first.start_s, 2), "start_cpu_s": round(start_cpu_s, 2), "load": round(load, 1),
+        "index_built_s": round(built_s, 1), "ready_again_s": round(ready_s, 2),
         "rss_mb": round(most), "rss_now_mb": round(now),
         "index_mb": round((folder / ".cache/browser.sqlite").stat().st_size / 2**20),
     }  # fmt: skip
