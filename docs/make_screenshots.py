@@ -35,7 +35,7 @@ PICTURES = (
     Picture("search-hindi", "/features?text=%E0%A4%AC%E0%A4%BF%E0%A4%B0%E0%A4%AF%E0%A4%BE%E0%A4%A8%E0%A5%80"),
     Picture("feature", "/feature/{feature}", height=1500),
     Picture("feature-narrow", "/feature/{feature}", 400, 860, dark=True),
-    Picture("compare", "/compare", dark=True),
+    Picture("compare", "/compare", height=1080, dark=True),
     Picture("dictionary", "/dictionary/delta.layer02"),
     Picture("criteria", "/criteria", dark=True),
 )

@@ -49,11 +49,19 @@ def firing(run: Run, dictionary: DictionaryId, side: str, latent: int) -> Firing
     rows: list[np.ndarray] = []
     values: list[np.ndarray] = []
     before = 0
-    for text, index, value, n in _entries(run, dictionary, side):
-        its = index == latent
-        rows.append(text[its] + before)
-        values.append(value[its])
-        before += n
+    for shard in _shards(run, dictionary, side):
+        if "counts" in shard:
+            its = np.flatnonzero(shard["indices"] == latent)
+            ends = np.cumsum(shard["counts"], dtype=np.int64)
+            rows.append(np.searchsorted(ends, its, side="right") + before)
+            values.append(shard["values"][its])
+            before += len(ends)
+        else:
+            row, place = np.nonzero(shard["indices"] == latent)
+            value = shard["values"][row, place]
+            rows.append(row[value > 0] + before)
+            values.append(value[value > 0])
+            before += len(shard["indices"])
     if not rows:
         return Firing(np.zeros(0, np.int64), np.zeros(0, np.float32))
     return Firing(np.concatenate(rows), np.concatenate(values))
@@ -102,7 +110,9 @@ def _mean_code(
     weights = np.zeros(0)
     before = 0
     for text, index, value, n in _entries(run, dictionary, side):
-        its = np.isin(text + before, examples)
+        shown = np.zeros(n, dtype=bool)
+        shown[examples[(examples >= before) & (examples < before + n)] - before] = True
+        its = shown[text]
         if its.any():
             length = np.sqrt(np.bincount(text[its], value[its].astype(np.float64) ** 2, n))
             code = np.bincount(index[its], value[its] / length[text[its]])
@@ -118,8 +128,7 @@ def _entries(
     run: Run, dictionary: DictionaryId, side: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray, int]]:
     """Shard by shard: (text in the shard, latent, strength, texts in the shard) of everything that fires."""
-    for path in shard_paths(run.folder / "codes" / codes_folder(dictionary, side)):
-        shard = read_shard(path)
+    for shard in _shards(run, dictionary, side):
         if "counts" in shard:
             counts = shard["counts"]
             text = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
@@ -128,3 +137,8 @@ def _entries(
             fired = shard["values"] > 0
             text, _ = np.nonzero(fired)
             yield text, shard["indices"][fired], shard["values"][fired], len(fired)
+
+
+def _shards(run: Run, dictionary: DictionaryId, side: str) -> Iterator[dict[str, np.ndarray]]:
+    for path in shard_paths(run.folder / "codes" / codes_folder(dictionary, side)):
+        yield read_shard(path)

@@ -130,32 +130,37 @@ def whole(text: str) -> int | None:
 
 
 def view(index: Index, query: Query) -> pl.DataFrame:
-    """`number` and what the page shows of every feature of a view, in its order."""
+    """Every feature of a view, in its order, with all that is known of it."""
+    return index.frame[view_numbers(index, query)]
+
+
+def view_numbers(index: Index, query: Query) -> np.ndarray:
+    """The rows of the index's frame that a view holds, in its order: two columns are sorted, not fifty."""
     frame = index.frame.lazy()
-    if query.text:
-        found = index.search(query.text)
-        if found is not None:
-            frame = frame.filter(pl.Series(found))
+    found = index.search(query.text) if query.text else None
+    if found is not None:
+        frame = frame.filter(pl.Series(found))
     frame = frame.filter(_kept(query))
     if query.site == "" and query.dictionary == "":
         frame = frame.filter(~pl.col("of_null"))  # features of nulls are no findings: they are asked for by name
-    first = _order(query)
-    return frame.sort(first, "number", descending=[query.descends, False], nulls_last=True).collect()
+    ordered = frame.select("number", _order(query).alias("key"))
+    ordered = ordered.sort("key", "number", descending=[query.descends, False], nulls_last=True)
+    return ordered.select("number").collect()["number"].to_numpy()
 
 
 def ask(index: Index, query: Query) -> Answer:
     """The rows of one page. A page past the end is the last one."""
-    found = view(index, query)
-    pages = max(1, -(-found.height // PAGE_ROWS))
+    numbers = view_numbers(index, query)
+    pages = max(1, -(-len(numbers) // PAGE_ROWS))
     page = min(max(1, query.page), pages)
     first = (page - 1) * PAGE_ROWS
-    return Answer(found.slice(first, PAGE_ROWS).to_dicts(), found.height, page, pages, first)
+    return Answer(index.frame[numbers[first : first + PAGE_ROWS]].to_dicts(), len(numbers), page, pages, first)
 
 
 def neighbours(index: Index, query: Query, number: int) -> tuple[str | None, str | None, int, int]:
     """(previous, next, place, total) of a feature in a view; place 0 where the view does not hold it."""
-    numbers = view(index, query)["number"]
-    at = np.flatnonzero(numbers.to_numpy() == number)
+    numbers = view_numbers(index, query)
+    at = np.flatnonzero(numbers == number)
     if len(at) == 0:
         return None, None, 0, len(numbers)
     place = int(at[0])
