@@ -8,7 +8,7 @@ TRIALS := .kill-trials.jsonl
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm test-kill lint format notebook peers \
+.PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
         bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-gpu clean
 
 help:            ## what can be made
@@ -64,6 +64,14 @@ test-kill: $(VENV)/.dev   ## runs killed, stopped, starved of disk and damaged, 
 	rm -f $(TRIALS)
 	ANTAR_KILL_TRIALS=$(TRIALS) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'kill or not kill' tests/kill; \
 	  ended=$$?; $(BIN)/python tests/kill/ledger.py $(TRIALS); exit $$ended
+
+test-browser: $(VENV)/.dev   ## exploring and annotating in a real Chromium; screenshots in build/screenshots
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  { echo "test-browser needs Chromium on PATH: apt-get install chromium fonts-noto-core"; exit 2; }
+	ANTAR_SCREENSHOTS=build/screenshots OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser tests/browser
+
+screenshots: $(VENV)/.dev    ## pictures for the README and docs, of runs/demo (make demo first; needs Chromium)
+	$(BIN)/python docs/make_screenshots.py runs/demo docs/images
 
 lint: $(VENV)/.dev    ## style and types
 	$(BIN)/ruff check src tests docs benchmarks

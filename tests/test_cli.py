@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
+from antar.stages.people import export_annotations, import_annotations
 from micro import MICRO, antar, write_micro
 
 pytestmark = pytest.mark.slow
@@ -223,22 +225,48 @@ def test_a_run_folder_that_cannot_be_made_is_one_line(finished, tmp_path):
 def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):
     shutil.copytree(finished.parent, tmp_path / "runs")
     run, path = tmp_path / "runs" / "micro", write_micro(tmp_path)
-    assert antar("people", "sheet", run, cwd=tmp_path).returncode == 0
+
+    def annotate(*arguments: str | Path) -> str:
+        done = antar("annotate", *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert " for asha, ravi" in annotate("init", run, "--annotators", "asha,ravi", "--features", "12")
     for who in ("asha", "ravi"):
-        exported = antar("people", "export", run, "--annotator", who, "--file", f"{who}.csv", cwd=tmp_path)
-        assert exported.returncode == 0, exported.stderr
-        with (tmp_path / f"{who}.csv").open(encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
-        for row in rows:  # both say the same, and not always the same
-            row["theme"], row["fits"] = ("yes", "yes") if len(row["label"]) % 2 else ("no", "no")
-        with (tmp_path / f"{who}.csv").open("w", encoding="utf-8-sig", newline="") as handle:
-            writer = csv.DictWriter(handle, rows[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        imported = antar("people", "import", run, "--file", f"{who}.csv", cwd=tmp_path)
-        assert imported.returncode == 0, imported.stderr
+        for step in ("blind", "label"):
+            sheet = tmp_path / f"{who}-{step}.csv"
+            by_hand = (who, step) == ("asha", "label")  # one by the command line; a process each takes its time
+            if by_hand:
+                annotate("export", run, "--annotator", who, "--file", sheet.name)
+            else:
+                export_annotations(run, sheet, who)
+            with sheet.open(encoding="utf-8-sig", newline="") as handle:
+                rows = list(csv.DictReader(handle))
+            for i, row in enumerate(sorted(rows, key=lambda row: row["item"])):  # alike, and not always the same
+                assert bool(row["label"]) == (step == "label")
+                row |= {"pattern": "3", "what": "lamps"}
+                if step == "label":
+                    row |= {"verdict": ("KEEP", "INVALIDATE")[i % 2], "kind": "topical"}
+            with sheet.open("w", encoding="utf-8-sig", newline="") as handle:
+                writer = csv.DictWriter(handle, rows[0].keys())
+                writer.writeheader()
+                writer.writerows(rows)
+            if by_hand:
+                assert "14 items are answered whole" in annotate("import", run, "--file", sheet.name)
+            else:
+                import_annotations(run, sheet)
+    assert "nobody has worked" in mistake(antar("annotate", "init", run, "--annotators", "asha", cwd=tmp_path))
+    export_annotations(run, tmp_path / "all.jsonl", None)
+    assert "0 new lines" in annotate("merge", run, "all.jsonl")
+    assert "verdict by site" in annotate("agreement", run, "--json", "agreement.json")
+    found = json.loads((tmp_path / "agreement.json").read_text(encoding="utf-8"))["questions"]["verdict"]
     assert antar("measure", path, cwd=tmp_path).returncode == 0
     criteria = json.loads((run / "criteria.json").read_text(encoding="utf-8"))
     human = next(one for one in criteria["criteria"] if one["number"] == 6)
-    assert human["value"] == 1.0
-    assert human["verdict"] == "pass"
+    assert human["value"] == found["alpha"]["value"] == 1.0
+    assert human["ci"] == [found["alpha"]["low"], found["alpha"]["high"]]
+    assert human["verdict"] == "fail"  # twelve alike answers are not certain: the lower end decides
+    assert 0 < human["ci"][0] < 0.7
+    assert human["beside"]["Cohen's κ"] == 1.0
+    assert human["beside"]["items judged by two people or more"] == found["items"] == 12
+    assert "known-wrong labels not kept by asha" in human["beside"]

@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from antar.core.errors import UserError
@@ -96,3 +97,20 @@ def test_damage_is_one_line(tmp_path):
         with pytest.raises(UserError, match="run the study again") as error:
             getattr(run, part)
         assert "\n" not in str(error.value)
+
+
+def test_the_coherence_of_each_feature_is_kept_and_criterion_5_is_its_mean(finished):
+    run = load_run(finished)
+    criterion = run.criteria["criteria"][4]
+    stated = {row["dictionary"]: row["coherence"] for row in criterion["per_dictionary"]}
+    means = run.coherence.with_columns(dictionary=pl.col("feature").str.split("/").list.first())
+    found = dict(means.group_by("dictionary").agg(pl.col("coherence").mean()).iter_rows())
+    assert stated and all(found[name] == pytest.approx(value) for name, value in stated.items() if value is not None)
+    by_texts = {row["dictionary"]: row["coherence_by_texts"] for row in criterion["per_dictionary"]}
+    found = dict(means.group_by("dictionary").agg(pl.col("coherence_by_texts").mean()).iter_rows())
+    assert all(found[name] == pytest.approx(value) for name, value in by_texts.items() if value is not None)
+    assert "features/coherence.parquet" in (finished / "criteria.manifest.json").read_text(encoding="utf-8")
+
+
+def test_a_run_of_before_coherence_was_kept_opens(run):
+    assert run.coherence.is_empty() and run.coherence.columns == ["feature", "coherence", "coherence_by_texts"]

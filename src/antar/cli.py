@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from antar.cli_annotate import annotate
 from antar.core.disk import disk_error
 from antar.core.errors import UserError
 
@@ -27,8 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-people = typer.Typer(no_args_is_help=True)
-app.add_typer(people, name="people", help="Blind annotation by people: draw a sheet, export it, import answers.")
+app.add_typer(annotate, name="annotate", help="Blind annotation by people: draw a sheet, merge, read the agreement.")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", metavar="STUDY")]
 RunFolder = Annotated[Path, typer.Argument(help="A run folder, e.g. runs/demo.", metavar="RUN")]
@@ -59,8 +59,6 @@ Shard = Annotated[
     str | None,
     typer.Option(help="Make only part i of N of the shards, i from 0; for array jobs.", metavar="i/N"),
 ]
-Annotator = Annotated[str, typer.Option(help="The annotator's name.", metavar="NAME")]
-Sheet = Annotated[Path, typer.Option(help="The CSV file.", metavar="FILE")]
 STAGES = "Stages"
 RUNS = Path("runs")
 
@@ -313,39 +311,19 @@ def import_(
 @app.command()
 def serve(
     run: RunFolder,
-    port: Annotated[int, typer.Option(help="Port on the loopback; 0 takes a free one.", min=0, max=65535)] = 8437,
+    port: Annotated[int, typer.Option(help="The port; 0 takes a free one.", min=0, max=65535)] = 8437,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Listen on another address than the loopback. Needs a password: in ANTAR_PASSWORD, or asked for."
+        ),
+    ] = "127.0.0.1",
+    links: Annotated[int, typer.Option(help="How many links to print, each for one browser.", min=1, max=99)] = 1,
 ) -> None:
-    """Browse a run's features and report in a local browser."""
+    """Browse a run in a local browser: its features, dictionaries, criteria and report."""
     from antar.web import serve as serve_run
 
-    serve_run(run, port)
-
-
-@people.command("sheet")
-def people_sheet(run: RunFolder) -> None:
-    """Draw the blinded items that people judge, into RUN/people/annotations.sqlite."""
-    from antar.stages.people import draw_sheet
-
-    sheet = draw_sheet(run)
-    typer.echo(f"wrote {sheet.path}: {sheet.features} features; some carry a wrong label, unmarked")
-
-
-@people.command("export")
-def people_export(run: RunFolder, annotator: Annotator, file: Sheet) -> None:
-    """Write one annotator's sheet as CSV, in an order of its own."""
-    from antar.stages.people import export_sheet
-
-    typer.echo(
-        f"wrote {export_sheet(run, annotator, file)}: fill in theme (yes, no, unsure) and fits (yes, partly, no)"
-    )
-
-
-@people.command("import")
-def people_import(run: RunFolder, file: Sheet) -> None:
-    """Read one annotator's filled-in CSV. `antar measure` then reports the agreement."""
-    from antar.stages.people import import_sheet
-
-    typer.echo(f"read {import_sheet(run, file)} answers")
+    serve_run(run, port, host, links)
 
 
 @app.command()

@@ -21,8 +21,6 @@ from antar.core.errors import UserError
 from antar.core.manifest import Manifest, read_manifest
 from antar.core.shards import shard_paths
 from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
-from antar.core.sparse import SparseCodes
-from antar.features.codes import read_codes
 from antar.interpret.records import (
     read_controls,
     read_keywords,
@@ -33,6 +31,7 @@ from antar.interpret.records import (
 )
 
 if TYPE_CHECKING:
+    from antar.core.sparse import SparseCodes
     from antar.dictionaries import Dictionary
     from antar.features.counterparts import Share
     from antar.features.magnitude import Magnitude
@@ -140,6 +139,15 @@ class Run:
     def geometry(self) -> list[dict[str, Any]]:
         """For each site: participation ratio, PCA-90% rank, mean norm, share of the energy."""
         return self._json("features/geometry.json")
+
+    @cached_property
+    def coherence(self) -> pl.DataFrame:
+        """`feature, coherence, coherence_by_texts` of live features; empty in a run of before it was kept."""
+        if not self.has("features/coherence.parquet"):
+            return pl.DataFrame(
+                schema={"feature": pl.String, "coherence": pl.Float64, "coherence_by_texts": pl.Float64}
+            )
+        return self._parquet("features/coherence.parquet")
 
     @cached_property
     def energy(self) -> pl.DataFrame:
@@ -267,6 +275,8 @@ class Run:
 
     def codes(self, dictionary: DictionaryId | str, side: str) -> SparseCodes:
         """The sparse codes of every text at `side` under a dictionary."""
+        from antar.features.codes import read_codes  # torch: only where codes are wanted
+
         dictionary = _as_id(dictionary)
         self._path(f"codes/{codes_folder(dictionary, side)}")
         return read_codes(self.folder, dictionary, side, self.metrics(dictionary)["n_latents"])

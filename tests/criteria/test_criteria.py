@@ -404,6 +404,10 @@ def test_human_agreement() -> None:
     assert criteria.human_agreement(Agreement(0.9, (0.8, 1.0), None, 1.0, 20, 1), CFG).verdict == "not measured"
     undefined = criteria.human_agreement(Agreement(math.nan, None, None, 1.0, 3, 2), CFG)
     assert undefined.verdict == "not measured" and undefined.value is None
+    alike = Agreement(None, None, 1.0, 1.0, 9, 2, reason="everybody gave the same answer", planted={"kept by a": 0.1})
+    found = criteria.human_agreement(alike, CFG)
+    assert found.verdict == "not measured" and "everybody gave the same answer" in found.sentence
+    assert found.beside["kept by a"] == 0.1 and found.beside["Cohen's κ"] is None
 
 
 def test_stability_needs_replicas_its_threshold_and_its_null() -> None:

@@ -7,9 +7,12 @@ parallelising one part of a study never changes the numbers of another.
 from __future__ import annotations
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive_seed(seed: int, *names: str | int) -> int:
@@ -24,4 +27,6 @@ def numpy_rng(seed: int, *names: str | int) -> np.random.Generator:
 
 def torch_rng(seed: int, *names: str | int) -> torch.Generator:
     """A CPU generator: the numbers are the same whatever device uses them."""
+    import torch  # seconds, and most who draw random numbers draw numpy's
+
     return torch.Generator().manual_seed(derive_seed(seed, *names))

@@ -6,7 +6,9 @@ agreeing at random (raw agreement of 0.74 is then chance). The lower end of its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.types import Cell, Criterion, Interval, Null, finite
@@ -14,14 +16,23 @@ from antar.criteria.types import Cell, Criterion, Interval, Null, finite
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the annotations say: alpha with its interval, Gwet's AC1, raw agreement, and how much was judged."""
+    """What the annotations say: alpha with its interval, Gwet's AC1, raw agreement, and how much was judged.
 
-    alpha: float
+    reason: why there is no alpha or no interval, in words
+    planted: how each person fared with known-wrong labels and second sights, which enter no other number here
+    per_dictionary: a row a dictionary
+    """
+
+    alpha: float | None
     alpha_ci: Interval | None
     ac1: float | None
     raw: float | None
     items: int
     judges: int
+    kappa: float | None = None
+    reason: str | None = None
+    planted: Mapping[str, Cell] = field(default_factory=dict[str, Cell])
+    per_dictionary: Sequence[Mapping[str, Any]] = ()
 
 
 def human_agreement(agreement: Agreement | None, cfg: CriteriaConfig) -> Criterion:
@@ -32,15 +43,23 @@ def human_agreement(agreement: Agreement | None, cfg: CriteriaConfig) -> Criteri
     if agreement:
         beside = {
             "Gwet's AC1": finite(agreement.ac1),
+            "Cohen's κ": finite(agreement.kappa),
             "raw agreement": finite(agreement.raw),
             "items judged by two people or more": agreement.items,
             "judges": agreement.judges,
+            **agreement.planted,
         }
     if agreement is None or agreement.judges < 2:
         verdict, sentence = "not measured", "Two people have not yet judged the same labels."
         value, ci = None, None
     elif value is None or ci is None or finite(ci[0]) is None:
-        verdict, sentence = "not measured", f"Alpha has no interval over {agreement.items} items; judge more of them."
+        verdict, sentence = (
+            "not measured",
+            (
+                f"Alpha has no interval over {agreement.items} items"
+                f"{f' ({agreement.reason})' if agreement.reason else ''}; judge more of them."
+            ),
+        )
     else:
         verdict = "pass" if ci[0] >= cfg.agreement else "fail"
         sentence = (
@@ -61,6 +80,6 @@ def human_agreement(agreement: Agreement | None, cfg: CriteriaConfig) -> Criteri
             "verdict": verdict,
             "sentence": sentence,
             "beside": beside,
-            "per_dictionary": [],
+            "per_dictionary": list(agreement.per_dictionary) if agreement else [],
         }
     )

@@ -110,29 +110,35 @@ def _with_worst_scores(predictions: pl.DataFrame) -> pl.DataFrame:
 
 def _per_feature(predictions: pl.DataFrame) -> pl.DataFrame:
     """One row a feature that has texts of both classes; features in their order of name."""
-    correct = (pl.col("predicted") == pl.col("fires")).fill_null(False).cast(pl.Float64)
-    table = (
-        predictions.with_columns(correct=correct)
-        .group_by("feature")
-        .agg(
-            hit=pl.col("correct").filter(pl.col("fires")).mean(),
-            rejected=pl.col("correct").filter(~pl.col("fires")).mean(),
-            scores=pl.col("score"),
-            classes=pl.col("fires"),
-            texts=pl.len(),
-        )
-        .drop_nulls(["hit", "rejected"])
-        .sort("feature")
-    )
+    table = _accuracies(predictions, scores=pl.col("score"), classes=pl.col("fires"), texts=pl.len())
     aurocs = [
         auroc(np.array(scores, dtype=float), np.array(classes, dtype=bool))
         for scores, classes in zip(table["scores"].to_list(), table["classes"].to_list(), strict=True)
     ]
     return table.select(
         "feature",
-        balanced_accuracy=(pl.col("hit") + pl.col("rejected")) / 2,
+        "balanced_accuracy",
         auroc=pl.Series(aurocs, dtype=pl.Float64),
         texts=pl.col("texts").cast(pl.Int64),
+    )
+
+
+def balanced_accuracies(predictions: pl.DataFrame) -> pl.DataFrame:
+    """`feature, balanced_accuracy` of the right labels alone: `score_predictions` without means and intervals."""
+    right = _of_predictor(predictions, None).filter(~pl.col("wrong_label"))
+    return _accuracies(right).select("feature", "balanced_accuracy")
+
+
+def _accuracies(predictions: pl.DataFrame, **beside: pl.Expr) -> pl.DataFrame:
+    """`feature, balanced_accuracy` and what is wanted `beside` them; features with texts of both classes, by name."""
+    correct = (pl.col("predicted") == pl.col("fires")).fill_null(False).cast(pl.Float64)
+    hit, rejected = (pl.col("correct").filter(its).mean() for its in (pl.col("fires"), ~pl.col("fires")))
+    return (
+        predictions.with_columns(correct=correct)
+        .group_by("feature")
+        .agg(balanced_accuracy=(hit + rejected) / 2, **beside)
+        .drop_nulls("balanced_accuracy")
+        .sort("feature")
     )
 
 

@@ -1,192 +1,120 @@
-"""The blinded annotation sheet of a run.
+"""What one person is shown, and in which order: the blind side of the sheet.
 
-A person sees texts that fire a feature, none of which the labeller saw, and a label, and answers two questions: is
-there one theme in the texts, and does the label fit? Nothing on the sheet says which feature or dictionary an
-item is, or whether its label is its own: some features come twice, once under another feature's label. How often
-a person accepts those says what an acceptance is worth.
+Nothing here reads `keys` but the order, which must know what repeats what; and a label leaves the database only when
+the person's blind answers to its item are closed. Pages and exports for annotators are made of this alone.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
-from antar.core.atomic import replacing
 from antar.core.errors import UserError
-from antar.core.hashing import sha256_json
 from antar.core.seeds import numpy_rng
-from antar.people.config import PeopleConfig
+from antar.people.fields import State
 from antar.people.schema import connect
-
-SHEET = "annotations.sqlite"
+from antar.people.store import check_names, state_in, states_in
 
 
 @dataclass(frozen=True)
-class SheetText:
-    text_id: str
+class ShownText:
     text: str
     language: str
 
 
 @dataclass(frozen=True)
 class Item:
-    """What a person sees. `item` is an id that says nothing."""
+    """An item as a person sees it. `label` is None until it may be seen; place counts from 1."""
 
     item: str
-    label: str
-    texts: tuple[SheetText, ...]
+    place: int
+    total: int
+    texts: tuple[ShownText, ...]
+    state: State
+    label: str | None
+    before: str | None
+    after: str | None
 
 
 @dataclass(frozen=True)
-class Sheet:
-    """How many items of each kind a sheet has."""
+class Progress:
+    """How far a person is: items in their order, whether each is submitted, and the next to answer."""
 
-    path: Path
-    features: int
-    wrong_labels: int
+    order: tuple[str, ...]
+    submitted: frozenset[str]
+    seconds: float
 
-
-@dataclass(frozen=True)
-class _Planned:
-    item: str
-    feature: str
-    dictionary: str
-    label: str
-    label_of: str
-    wrong: bool
+    @property
+    def next(self) -> str | None:
+        return next((item for item in self.order if item not in self.submitted), None)
 
 
-def make_sheet(
-    texts: pl.DataFrame, examples: pl.DataFrame, labels: pl.DataFrame, cfg: PeopleConfig, *, seed: int, folder: Path
-) -> Sheet:
-    """Draw the items of a run and write `annotations.sqlite` under `folder` (the run's `people`).
+def progress_of(path: Path, annotator: str) -> Progress:
+    with connect(path) as database:
+        order = _order(database, annotator)
+        states = states_in(database, annotator)
+    submitted = frozenset(item for item, state in states.items() if state.submitted)
+    return Progress(order, submitted, sum(state.seconds for state in states.values()))
 
-    texts, examples: the run's frames. labels: `feature, label`, one row a feature that has a label (of the verdict
-    where there is one). Refuses to replace a sheet that has answers. Raises UserError when nothing has a label.
-    """
-    path = folder / SHEET
-    _refuse_to_lose_answers(path)
-    shown = examples.filter((pl.col("pool") == "estimate") & (pl.col("rank") < cfg.examples))
-    labelled = labels.filter(pl.col("label").is_not_null() & (pl.col("label") != "")).join(
-        shown.select("feature", "dictionary").unique(), on="feature"
-    )
-    if labelled.is_empty():
-        raise UserError("people: expected labelled features with estimate examples, found none; run interpret first")
-    planned = _plan(labelled.sort("feature"), cfg, seed)
-    by_feature = {
-        str(feature): part.sort("rank")["row"].to_list()
-        for (feature,), part in shown.partition_by("feature", as_dict=True).items()
-    }
-    rows = [
-        (entry.item, place, *_shown_text(texts, row, cfg.characters))
-        for entry in planned
-        for place, row in enumerate(_shuffled(by_feature[entry.feature], seed, entry.item))
-    ]
-    with replacing(path) as temporary, connect(temporary, create=True) as database:
-        database.executemany("INSERT INTO items VALUES (?, ?)", [(entry.item, entry.label) for entry in planned])
-        database.executemany("INSERT INTO item_texts VALUES (?, ?, ?, ?, ?)", rows)
-        database.executemany(
-            "INSERT INTO keys VALUES (?, ?, ?, ?, ?)",
-            [(e.item, e.feature, e.dictionary, int(e.wrong), e.label_of) for e in planned],
-        )
-        facts = {"seed": seed, "config": cfg.model_dump(mode="json")}
-        database.executemany(
-            "INSERT INTO facts VALUES (?, ?)", [(name, json.dumps(value)) for name, value in facts.items()]
-        )
-    wrong = sum(entry.wrong for entry in planned)
-    return Sheet(path, len(planned) - wrong, wrong)
+
+def item_for(path: Path, annotator: str, item: str) -> Item:
+    """One item as this person may see it now. Raises UserError for one that is not on the sheet."""
+    with connect(path) as database:
+        check_names(database, annotator, item)
+        return _item(database, annotator, item, _order(database, annotator))
 
 
 def items_for(path: Path, annotator: str) -> list[Item]:
-    """The items in this person's own order: a seeded shuffle by name, so that no two people tire on the same ones."""
-    who = annotator_name(annotator)
+    """All items in this person's own order."""
     with connect(path) as database:
-        (seed,) = database.execute("SELECT value FROM facts WHERE name = 'seed'").fetchone()
-        labels = database.execute("SELECT item, label FROM items ORDER BY item").fetchall()
-        texts: dict[str, list[SheetText]] = {}
-        for item, *text in database.execute(
-            "SELECT item, text_id, text, language FROM item_texts ORDER BY item, place"
-        ):
-            texts.setdefault(item, []).append(SheetText(*text))
-    order = numpy_rng(json.loads(seed), "people", "order", who).permutation(len(labels))
-    items = [labels[i] for i in order]
-    return [Item(item, label, tuple(texts[item])) for item, label in items]
+        order = _order(database, annotator)
+        return [_item(database, annotator, item, order) for item in order]
 
 
-def annotator_name(annotator: str) -> str:
-    """The name without white space at its ends; UserError when nothing is left."""
-    name = annotator.strip()
-    if not name:
-        raise UserError("annotator: expected a name, found nothing; give the name of the person who answered")
-    return name
+def _item(database: sqlite3.Connection, annotator: str, item: str, order: tuple[str, ...]) -> Item:
+    texts = database.execute(
+        "SELECT text, language FROM item_texts WHERE item = ? ORDER BY place", (item,)
+    ).fetchall()
+    state = state_in(database, annotator, item)
+    label = None
+    if state.revealed:
+        (label,) = database.execute("SELECT label FROM items WHERE item = ?", (item,)).fetchone()
+    place = order.index(item)
+    return Item(
+        item=item,
+        place=place + 1,
+        total=len(order),
+        texts=tuple(ShownText(*text) for text in texts),
+        state=state,
+        label=label,
+        before=order[place - 1] if place else None,
+        after=order[place + 1] if place + 1 < len(order) else None,
+    )
 
 
-def _refuse_to_lose_answers(path: Path) -> None:
-    if path.exists():
-        with connect(path) as database:
-            (answers,) = database.execute("SELECT count(*) FROM answers").fetchone()
-        if answers:
-            raise UserError(
-                f"{path}: expected a sheet without answers, found {answers}; move the file away to draw anew"
-            )
+def _order(database: sqlite3.Connection, annotator: str) -> tuple[str, ...]:
+    """A shuffle seeded by the person's name, so that no two people tire on the same items.
 
-
-def _plan(labelled: pl.DataFrame, cfg: PeopleConfig, seed: int) -> list[_Planned]:
-    """The sampled features under their own labels, then some of them again under another's."""
-    rng = numpy_rng(seed, "people", "sample")
-    chosen = _stratified(labelled, cfg.features, rng)
-    rows = {row["feature"]: row for row in labelled.iter_rows(named=True)}
-    planned = [
-        _Planned(_item_id(seed, feature, feature), feature, rows[feature]["dictionary"], rows[feature]["label"],
-                 feature, wrong=False)
-        for feature in chosen
+    What comes twice comes first in the first third and again in the last, so that a third lies between.
+    """
+    fact = database.execute("SELECT value FROM facts WHERE name = 'seed'").fetchone()
+    if fact is None:
+        raise UserError("annotations: expected a drawn sheet, found an empty one; `antar annotate init RUN` draws it")
+    rng = numpy_rng(json.loads(fact[0]), "people", "order", annotator)
+    repeats = dict(database.execute("SELECT item, repeats FROM keys WHERE repeats IS NOT NULL ORDER BY item"))
+    firsts = sorted(repeats.values())
+    others = [
+        item for (item,) in database.execute("SELECT item FROM items ORDER BY item")
+        if item not in repeats and item not in set(firsts)
     ]  # fmt: skip
-    features = list(rows)
-    for feature in rng.permutation(np.array(chosen, dtype=object))[: round(cfg.wrong_share * len(chosen))]:
-        own = rows[feature]
-        others = [
-            other for other in features
-            if rows[other]["label"] != own["label"] and not _share_a_word(rows[other]["label"], own["label"])
-        ]  # fmt: skip
-        if others:
-            other = others[int(rng.integers(len(others)))]
-            item = _item_id(seed, feature, other)
-            planned.append(_Planned(item, feature, own["dictionary"], rows[other]["label"], other, wrong=True))
-    return sorted(planned, key=lambda entry: entry.item)
-
-
-def _stratified(labelled: pl.DataFrame, wanted: int, rng: np.random.Generator) -> list[str]:
-    """`wanted` features, as evenly over the dictionaries as these have them."""
-    queues = [
-        list(rng.permutation(part["feature"].to_numpy()))
-        for _, part in sorted(labelled.partition_by("dictionary", as_dict=True).items())
-    ]
-    chosen: list[str] = []
-    while len(chosen) < wanted and any(queues):
-        # A round takes one of each; the order of the dictionaries within a round is drawn, as the last may be short.
-        for i in rng.permutation(len(queues)):
-            if queues[i] and len(chosen) < wanted:
-                chosen.append(str(queues[i].pop()))
-    return chosen
-
-
-def _share_a_word(label: str, other: str) -> bool:
-    return bool(set(label.casefold().split()) & set(other.casefold().split()) - {"·"})
-
-
-def _item_id(seed: int, feature: str, label_of: str) -> str:
-    return sha256_json(["people", seed, feature, label_of])[:12]
-
-
-def _shuffled(rows: Sequence[int], seed: int, item: str) -> list[int]:
-    return [rows[i] for i in numpy_rng(seed, "people", "texts", item).permutation(len(rows))]
-
-
-def _shown_text(texts: pl.DataFrame, row: int, characters: int) -> tuple[str, str, str]:
-    text_id, text, language = texts.select("text_id", "text", "language").row(row)
-    return text_id, text if len(text) <= characters else text[: characters - 1].rstrip() + "…", language
+    others = [others[i] for i in rng.permutation(len(others))]
+    # The outer parts are of one size with what they were given; the middle takes what is left.
+    outer = max(0, (len(others) + 2 * len(firsts)) // 3 - len(firsts))
+    parts = (
+        firsts + others[:outer],
+        others[outer : len(others) - outer],
+        others[len(others) - outer :] + list(repeats),
+    )
+    return tuple(part[i] for part in parts for i in rng.permutation(len(part)))

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from antar.core.atomic import write_json, write_parquet
-from antar.core.hashing import code_version, sha256_file
+from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
@@ -28,7 +28,8 @@ from antar.features.magnitude import Magnitude, shift_magnitudes
 from antar.features.readings import first_readings
 from antar.features.stability import measure_stability
 from antar.models import read_site
-from antar.people.agreement import agreement_of_sheet
+from antar.people.findings import digest, findings_of
+from antar.people.schema import SHEET
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.beyond import baselines_table
@@ -36,12 +37,13 @@ from antar.stages.context import Context, config_slice
 from antar.stages.counterparts import measure_counterparts
 from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
-from antar.stages.people import sheet_is_of
+from antar.stages.people import criterion_agreement, sheet_is_of
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
 from antar.stages.train import fires_in_training, rows_in_training, training_rows
 from antar.stages.truth import has_truth, truth_report
 
 MANIFEST = "criteria.manifest.json"
+_COHERENCE = {"feature": pl.String, "coherence": pl.Float64, "coherence_by_texts": pl.Float64}
 _OTHER_CODE = (
     *("organisms/truth.py", "stages/measure.py", "stages/truth.py", "stages/train.py", "core/seeds.py"),
     *(
@@ -70,9 +72,9 @@ def artifacts(context: Context) -> list[Artifact]:
     inputs |= text_space_inputs(context)
     if study.truth is not None and has_truth(context):
         inputs["organism"] = context.manifest("organism").content
-    sheet = context.folder / "people" / "annotations.sqlite"
+    sheet = context.folder / "people" / SHEET
     if sheet.is_file():
-        inputs["people"] = sha256_file(sheet)
+        inputs["people"] = digest(sheet)
     return [
         Artifact(
             "measure",
@@ -154,6 +156,8 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     shares, matched = _counterparts(context, texts, live)
     files += matched
     shape = _Shapes.measure(context, texts, live)
+    files.append(folder / "features" / "coherence.parquet")
+    write_parquet(files[-1], shape.coherence_table())
     run = load_run(folder)
     report = judge(
         Findings(
@@ -225,10 +229,15 @@ class _Shapes:
     text_coherence_null: dict[str, np.ndarray]
     stability: dict[str, np.ndarray]
     stability_null: dict[str, np.ndarray]
+    by_feature: list[pl.DataFrame]
+
+    def coherence_table(self) -> pl.DataFrame:
+        """`feature, coherence, coherence_by_texts`: what criterion 5 is the mean of, a row for each live feature."""
+        return pl.concat([pl.DataFrame(schema=_COHERENCE), *self.by_feature])
 
     @classmethod
     def measure(cls, context: Context, texts: pl.DataFrame, live: Mapping[DictionaryId, np.ndarray]) -> _Shapes:
-        found = cls({}, {}, {}, {}, {}, {})
+        found = cls({}, {}, {}, {}, {}, {}, [])
         examples = pl.read_parquet(context.folder / "features" / "examples.parquet").filter(
             pl.col("pool") == "estimate"
         )
@@ -260,11 +269,22 @@ class _Shapes:
         its = its.filter(pl.Series(live[its["latent"].to_numpy()]))
         latents, rows = its["latent"].to_numpy(), its["row"].to_numpy()
         seed = derive_seed(context.study.seed, "coherence", str(one))
-        self.coherence[str(one)] = _numbers(measure_coherence(space, latents, rows, seed=seed))
+        measured = measure_coherence(space, latents, rows, seed=seed)
+        self.coherence[str(one)] = _numbers(measured)
         self.coherence_null[str(one)] = _numbers(coherence_null(space, latents, rows, seed=seed))
         if by_text is not None:
             self.text_coherence[str(one)] = _numbers(measure_coherence(by_text, latents, rows, seed=seed))
             self.text_coherence_null[str(one)] = _numbers(coherence_null(by_text, latents, rows, seed=seed))
+        by_texts = self.text_coherence.get(str(one))
+        self.by_feature.append(
+            measured.select(
+                pl.format("{}/{}", pl.lit(str(one)), "latent").alias("feature"),
+                pl.col("coherence").cast(pl.Float64),
+                pl.Series("coherence_by_texts", by_texts, dtype=pl.Float64, nan_to_null=True)
+                if by_texts is not None
+                else pl.lit(None, pl.Float64).alias("coherence_by_texts"),
+            )
+        )
 
     def _add_stability(self, context: Context, one: DictionaryId, train_rows: np.ndarray, live: np.ndarray) -> None:
         replicas_of = [other for other in context.dictionary_ids() if other.is_replica and other.of == one.of]
@@ -292,18 +312,11 @@ def _numbers(scores: pl.DataFrame) -> np.ndarray:
 
 
 def _agreement(context: Context) -> Agreement | None:
-    """Whether two people agree that the label fits; None until there is a sheet with two people's answers."""
-    sheet = context.folder / "people" / "annotations.sqlite"
+    """Whether people agree on KEEP, REVISE and INVALIDATE; None until two have judged some label."""
+    sheet = context.folder / "people" / SHEET
     if not sheet.is_file():
         return None
     if not sheet_is_of(load_run(context.folder), sheet):
-        say("  people/annotations.sqlite is about other labels than this run's: agreement is not measured")
+        say(f"  people/{SHEET} is about other labels than this run's: agreement is not measured")
         return None
-    found = agreement_of_sheet(sheet, seed=context.study.seed)["fits"]
-    alpha = found["alpha"]
-    if alpha["value"] is None:
-        return None
-    interval = None if alpha["low"] is None else (alpha["low"], alpha["high"])
-    return Agreement(
-        alpha["value"], interval, found["ac1"]["value"], found["raw"]["value"], found["items"], found["annotators"]
-    )
+    return criterion_agreement(findings_of(sheet, seed=context.study.seed))

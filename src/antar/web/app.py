@@ -1,91 +1,64 @@
-"""The pages: the report as it was written, the table of features, one feature."""
+"""The app: the sections of the browser on one shell, behind the guard."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
-from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from antar.report.blocks import verdict_badge
-from antar.report.changed import FeatureBook
-from antar.report.page import content_policy, environment, head_of, style_sheet
-from antar.report.text import small
+from antar.core.errors import UserError
 from antar.run import Run
-from antar.web.session import Guard
-from antar.web.table import SORTS, FeatureTable, Query
+from antar.web import annotate, explore, report
+from antar.web.session import LOOPBACK, Guard
+from antar.web.shell import Section, Shell
 
-EXAMPLES_SHOWN = 20
-
-
-def create_app(run: Run, token: str) -> ASGIApp:
-    """The app for `run`, open to whoever brings `token` first. Tables are read now, so that pages are quick."""
-    pages = Pages(run)
-    routes = [
-        Route("/", pages.home),
-        Route("/report", pages.report),
-        Route("/features", pages.features),
-        Route("/feature/{name:path}", pages.feature),
-        Route("/style.css", pages.style),
-    ]
-    app = Starlette(routes=routes, exception_handlers={404: pages.not_found})
-    return Guard(app, token)
+SECTIONS: tuple[Section, ...] = (explore.SECTION, report.SECTION, annotate.SECTION)
+"""In the order of the navigation; the first link of the first is the first page."""
 
 
-class Pages:
-    """Every page of one run. All are read-only and rendered with every value escaped."""
+def create_app(
+    run: Run,
+    tokens: Iterable[str],
+    *,
+    password: str | None = None,
+    hosts: Iterable[str] = LOOPBACK,
+    cookie: str = "antar",
+    sections: Sequence[Section] = SECTIONS,
+    guests: Mapping[str, str] | None = None,
+) -> Guard:
+    """The app for `run`, open to whoever brings one of `tokens` (each works once) or the password.
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._head = head_of(run)
-        self._book = FeatureBook(run)
-        self._table = FeatureTable(run, self._book)
-        self._templates = environment("antar.web")
-        self._templates.filters["small"] = small
-        self._sheet = style_sheet()
+    guests: annotator → the token of a link to the blind pages
+    """
+    shell = Shell(run, sections, guests or {})
+    app = Starlette(routes=routes_of(shell), exception_handlers=_handlers(shell))
+    paths = [*(link.path for link in shell.guest_links), "/static"]
+    return Guard(app, tokens, password=password, hosts=hosts, cookie=cookie, guests=guests, guest_paths=paths)
 
-    async def home(self, request: Request) -> Response:
-        return RedirectResponse("/features", 303)
 
-    async def report(self, request: Request) -> Response:
-        path = self._run.folder / "report" / "index.html"
-        if not path.is_file():
-            return self._page(
-                "missing.html.j2", 404, told="This run has no report yet: `antar report STUDY` makes it."
-            )
-        # The report's own policy, so that its style sheet, known by its hash, is allowed.
-        policy = content_policy(self._sheet) + "; frame-ancestors 'none'"
-        return HTMLResponse(path.read_bytes(), headers={"Content-Security-Policy": policy})
+def routes_of(shell: Shell) -> list[BaseRoute]:
+    """Every route there is."""
 
-    async def features(self, request: Request) -> Response:
-        query = Query.of(request.query_params)
-        return self._page(
-            "features.html.j2",
-            query=query,
-            answer=self._table.ask(query),
-            choices=(
-                ("dictionary", "dictionary", self._table.dictionaries),
-                ("language", "language of label", self._table.languages),
-                ("verdict", "verdict", self._table.verdicts),
-            ),
-            sorts=SORTS,
-            badge=verdict_badge,
-        )
+    async def home(request: Request) -> Response:
+        return RedirectResponse(shell.links[0].path, 303)
 
-    async def feature(self, request: Request) -> Response:
-        name = request.path_params["name"]
-        if name not in self._table:
-            return self._page("missing.html.j2", 404, told=f"This run has no live feature called {name[:100]}.")
-        return self._page("feature.html.j2", card=self._book.card(name, examples=EXAMPLES_SHOWN))
+    own: list[BaseRoute] = [Route("/", home), Route("/static/{name:path}", shell.send_static)]
+    return own + [route for section in shell.sections for route in section.routes(shell)]
 
-    async def style(self, request: Request) -> Response:
-        return Response(self._sheet, media_type="text/css")
 
-    async def not_found(self, request: Request, error: Exception) -> Response:
-        return self._page("missing.html.j2", 404, told="There is no such page.")
+def _handlers(shell: Shell) -> dict[Any, Any]:
+    def wrong(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        told = {404: "There is no such page.", 405: "This page cannot be asked in that way."}
+        words = error.detail if error.status_code == 400 else told.get(error.status_code, "This cannot be shown.")
+        return shell.told(request, "Not here", words, error.status_code)
 
-    def _page(self, name: str, status: int = 200, **values: Any) -> Response:
-        return HTMLResponse(self._templates.get_template(name).render(head=self._head, **values), status)
+    def not_made(request: Request, error: Exception) -> Response:
+        return shell.told(request, "Not here", str(error), 404)
+
+    return {HTTPException: wrong, UserError: not_made}
