@@ -12,7 +12,7 @@ import pytest
 from antar.core.errors import UserError
 from antar.core.lock import only_process
 from antar.core.manifest import read_manifest
-from antar.pipeline import open_study, run_part, run_study
+from antar.pipeline import open_study, plan_study, run_part, run_study
 from antar.stages.parts import Part
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -136,3 +136,9 @@ def test_parts_made_on_two_disks_are_laid_side_by_side_and_kept(finished, before
     run_study(context, only="extract")
     assert {path: path.stat().st_mtime_ns for path in made} == made
     assert len(list(before.rglob("activations/*/manifest.json"))) == 1 + 4 * 2
+
+
+def test_what_tasks_ask_of_a_cluster_makes_nothing_stale(finished, tmp_path):
+    path = write_micro(tmp_path)
+    path.write_text(MICRO + "engine: {extract: {gpus: 0.5}, train: {cpus: 2}}\n", encoding="utf-8")
+    assert all(stage.fresh for stage in plan_study(open_study(path, finished.parent)))

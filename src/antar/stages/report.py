@@ -31,7 +31,7 @@ def artifacts(context: Context) -> list[Artifact]:
             context.folder / "report",
             Fingerprint(
                 inputs=inputs | {"measure": measured.content, "facts": sha256_json(context.manifest("corpus").facts)},
-                config={"study": config_slice(context.study, "sweep")},
+                config={"study": config_slice(context.study, "sweep", "engine")},
                 code=code_version("report", "run.py", "dictionaries/config.py"),
             ),
         )
