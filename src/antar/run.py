@@ -256,7 +256,7 @@ class Run:
 
     def tokens(self, side: str, layer: int) -> TokenSite:
         """The rows of the texts' tokens at a site, where `extract.pooling` was `none`: to be iterated, as
-        `for texts, rows in run.tokens("delta", 6)` with rows float32 `[tokens, d_model]` and the text of each; or read
+        `for texts, rows in run.tokens("delta", 6)` with rows float32 `[tokens, d_model]` and each one's text; or read
         block by block. `activations` has the mean of each text's."""
         from antar.models.token_rows import TokenSite
 
