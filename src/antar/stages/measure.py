@@ -131,6 +131,9 @@ def _counterparts(
     return shares, files
 
 
+_TABLES = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
+
+
 def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     study, folder, texts = context.study, context.folder, context.texts()
     features = pl.read_parquet(folder / "features" / "features.parquet")
@@ -141,8 +144,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
     }
     say("  contrasts")
     contrasts = measure_contrasts(texts, _CodeSets(context, context.stored_codes), study.contrasts, study.seed, live)
-    names = ("contrasts.parquet", "energy.parquet", "magnitudes.json", "baselines.parquet")
-    files = [folder / "features" / name for name in names]
+    files = [folder / "features" / name for name in _TABLES]
     energy = energies(context, texts)
     contrasts = with_energy(contrasts, energy)
     for name in ("criteria.json", "truth_report.json"):  # never old verdicts beside new contrasts
