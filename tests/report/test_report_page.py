@@ -10,9 +10,13 @@ from html.parser import HTMLParser
 
 import polars as pl
 import pytest
+import yaml
 
+from antar.core.atomic import write_text
+from antar.core.manifest import Fingerprint, write_manifest
 from antar.report import write_report
 from antar.report.figures import Drawn
+from antar.report.method import _extraction
 from antar.report.page import SECTIONS, head_of, render_page
 from antar.run import load_run
 
@@ -204,3 +208,19 @@ def test_effects_are_chosen_on_one_half_and_shown_on_the_other(make_run):
     shift = page.split("Shift: the same texts")[1]
     first = re.search(r'<article class="feature".*?</article>', shift, re.S)[0]
     assert "base.layer01/2" in first and ">0.11<" in first
+
+
+def test_the_method_says_how_tokens_were_pooled_and_how_far_deltas_are_off(make_run):
+    run = make_run()
+    assert "the content tokens were averaged in 32-bit floats. " in _extraction(run)
+    assert "off by" not in _extraction(run)
+    folder = run.folder / "activations" / "precision"
+    errors = {"delta.layer06": 0.012, "delta.layer12": 0.081, "delta:a.layer06": None}
+    write_manifest(folder / "manifest.json", "p", Fingerprint(), [], {"dtype": "bfloat16", "errors": errors})
+    study = run.study | {"extract": run.study["extract"] | {"pooling": "last"}}
+    write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
+    words = _extraction(load_run(run.folder))
+    assert "the last content token was taken. " in words
+    assert words.endswith(
+        "In bfloat16 the deltas are off by 1.2% to 8.1% of their size, measured on texts that were read in float32 too."
+    )

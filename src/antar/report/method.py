@@ -84,12 +84,35 @@ def _extraction(run: Run) -> str:
     return (
         f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
         f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
-        f"{said(pick(extract, 'layers'))} (the output of that block, counted from 0) the content tokens were "
-        "averaged in 32-bit floats. "
+        f"{said(pick(extract, 'layers'))} (the output of that block, counted from 0) "
+        + _POOLING[pick(extract, "pooling") or "mean"]
         + chat_template_words(run)
         + " Special tokens are left out"
         + (", and so are tokens of outlying norm. " if pick(extract, "outliers") else ". ")
         + "The delta of a text is the second checkpoint's vector minus the first's."
+        + _precision_words(run)
+    )
+
+
+_POOLING = {
+    "mean": "the content tokens were averaged in 32-bit floats. ",
+    "last": "the last content token was taken. ",
+    "max": "the largest value over the content tokens was taken in each dimension. ",
+    "none": "every content token was kept: dictionaries were trained on tokens, and a text's code pools its tokens'. ",
+}
+
+
+def _precision_words(run: Run) -> str:
+    """How far the deltas are off for lack of float32, where that was measured."""
+    manifest = run.manifest("activations/precision")
+    if manifest is None:
+        return ""
+    errors = [error for error in manifest.facts["errors"].values() if error is not None]
+    if not errors:
+        return ""
+    return (
+        f" In {manifest.facts['dtype']} the deltas are off by {min(errors):.1%} to {max(errors):.1%} of their size, "
+        "measured on texts that were read in float32 too."
     )
 
 
