@@ -222,5 +222,6 @@ def test_the_method_says_how_tokens_were_pooled_and_how_far_deltas_are_off(make_
     words = _extraction(load_run(run.folder))
     assert "the last content token was taken. " in words
     assert words.endswith(
-        "In bfloat16 the deltas are off by 1.2% to 8.1% of their size, measured on texts that were read in float32 too."
+        "In bfloat16 the deltas are off by 1.2% to 8.1% of their size, measured on texts that were read in float32 "
+        "too."
     )

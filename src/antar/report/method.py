@@ -98,7 +98,7 @@ _POOLING = {
     "mean": "the content tokens were averaged in 32-bit floats. ",
     "last": "the last content token was taken. ",
     "max": "the largest value over the content tokens was taken in each dimension. ",
-    "none": "every content token was kept: dictionaries were trained on tokens, and a text's code pools its tokens'. ",
+    "none": "every content token was kept: dictionaries learn from tokens, and a text's code pools its tokens'. ",
 }
 
 
