@@ -39,7 +39,7 @@ def test_ctrl_c_ends_the_workers_too_and_the_same_command_goes_on(inline, begun)
         cwd=begun, env=quiet_environment() | {MARK: mark}, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     first = begun / "runs" / "micro" / "activations" / "base.layer00" / "00000.safetensors"
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not first.exists():
         assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1]
         time.sleep(0.01)

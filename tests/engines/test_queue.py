@@ -181,3 +181,16 @@ def test_an_address_where_nobody_answers_is_said_at_once():
             open_engine("ray", address) as engine,
         ):
             engine.room(Needs())
+
+
+def test_a_ray_that_does_not_start_is_one_line(monkeypatch):
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'antar[ray]'")
+
+    def slow(**_):
+        raise Exception("The current node timed out during startup.\nThis could happen because")
+
+    monkeypatch.setattr(ray, "init", slow)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    told = r"^--engine ray: expected Ray to take this process in, found: The current node timed out during startup\. "
+    with pytest.raises(UserError, match=told), open_engine("ray") as engine:
+        engine.room(Needs())

@@ -97,10 +97,12 @@ class RayEngine:
                 logging_level=logging.ERROR,
                 **options,
             )
-        except (ConnectionError, RuntimeError, ValueError, OSError, ray.exceptions.RayError) as error:
+        except Exception as error:  # Ray raises bare ones, e.g. when its own processes start too slowly
             reason = " ".join(str(error).split())[:300]
+            where = "--engine ray" if local else f"--address {self._address}"
             raise UserError(
-                f"--address {self._address}: expected a Ray cluster that takes this process in, found: {reason}"
+                f"{where}: expected Ray to take this process in, found: {reason}; the same command goes on from what "
+                "is complete"
             ) from error
         finally:
             signal.signal(signal.SIGTERM, before)  # Ray's handler would end the process without a word
