@@ -97,3 +97,7 @@ def test_the_first_facts_say_whether_the_chat_template_was_on(make_run):
     write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
     line = head_of(load_run(run.folder)).headline[-1]
     assert "single user message into the chat template of Fake & Chat" in line
+    study["extract"]["chat_template"] = "both"
+    write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
+    line = head_of(load_run(run.folder)).headline[-1]
+    assert "read twice by every checkpoint" in line and "template of Fake & Chat, where" in line
