@@ -102,21 +102,24 @@ class _PlainBar:
 
     def advance(self, n: int = 1) -> None:
         self._done += n
-        now = time.monotonic()
-        if now - self._spoke >= PLAIN_SECONDS and self._done < self._total:
-            self._spoke = now
-            rate = self._done / (now - self._started)
-            left = (self._total - self._done) / rate if rate else float("inf")
-            say(
-                f"  {self._title}: {self._done:,} of {self._total:,} {self._unit}, "
-                f"{_rate(rate)}/s, {left:,.0f} s left {self._note}".rstrip()
-            )
+        self._speak()
 
     def leave_out(self, n: int) -> None:
         self._total -= n
 
     def note(self, text: str) -> None:
         self._note = text
+        self._speak()
+
+    def _speak(self) -> None:
+        """A line, where the last one is old enough. A note may come long before the next step is done."""
+        now = time.monotonic()
+        if now - self._spoke < PLAIN_SECONDS or self._done >= self._total:
+            return
+        self._spoke = now
+        rate = self._done / (now - self._started)
+        left = f", {_rate(rate)}/s, {(self._total - self._done) / rate:,.0f} s left" if rate else ""
+        say(f"  {self._title}: {self._done:,} of {self._total:,} {self._unit}{left} {self._note}".rstrip())
 
 
 class _NoBar:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 from antar.core.sites import DictionaryId
-from antar.corpora.schema import REQUIRED_COLUMNS
+from antar.corpora.schema import facet_columns
 from antar.report.blocks import (
     Block,
     Cards,
@@ -178,7 +178,7 @@ class FeatureBook:
         contrasts = run.contrasts if run.has("features/contrasts.parquet") else None
         self._real = None if contrasts is None else contrasts.filter(pl.col("null") == "")
         self.nulls = NullPoints({}) if contrasts is None else NullPoints.of(contrasts)
-        self._facets = [name for name in run.texts.columns if name not in REQUIRED_COLUMNS]
+        self._facets = facet_columns(run.texts)
 
     def label(self, feature: str) -> str | None:
         """The label that stands: a validator's revision before the labeller's own."""

@@ -201,6 +201,27 @@ def test_a_second_answer_may_be_right_and_what_was_wrong_is_recorded(tmp_path: P
     assert record["usage"]["prompt_tokens"] > 0
 
 
+def test_an_answer_that_cannot_be_used_is_asked_for_again_at_once_and_the_bar_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """At once, while the server remembers the prompt; from the end of the line nothing would be done for long."""
+    monkeypatch.setattr("antar.core.progress.PLAIN_SECONDS", 0.0)
+    order: list[int] = []
+
+    def script(request: dict[str, Any]) -> Answer:
+        i = number_of(request)
+        order.append(i)
+        return Answer("hm") if i == 2 or order.count(i) == 1 else answers(request)
+
+    with ScriptedServer(script) as server:
+        outcomes = ask(tmp_path / "label.jsonl", 4, server.base_url, concurrency=1)
+    assert [i for i in order if i >= 0] == [0, 0, 1, 1, 2, 2, 2, 3, 3]
+    assert [outcome.answer is None for outcome in outcomes] == [False, False, True, False]
+    said = capsys.readouterr().err.splitlines()
+    assert "  calls: 0 of 4 calls unusable answers: 1" in said
+    assert said[-1].endswith("left failed: 1, unusable answers: 6")
+
+
 def test_a_server_that_is_busy_is_given_less_and_nothing_fails(tmp_path: Path) -> None:
     with ScriptedServer(lambda r: Answer(answer_text(r), delay_s=0.01), capacity=4) as server:
         outcomes = ask(tmp_path / "label.jsonl", 300, server.base_url, concurrency=32)

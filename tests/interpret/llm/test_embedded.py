@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import json
 import os
@@ -240,6 +241,23 @@ def test_an_answer_depends_neither_on_the_calls_before_nor_on_those_beside() -> 
             beside = list(pool.map(lambda text: asked(served.base_url, served.token, text), texts))
     assert beside == alone
     assert [remembered for _, remembered in alone + beside] == [0] * 4
+
+
+@engine
+def test_it_reads_in_batches_so_that_a_call_that_was_given_up_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    xllamacpp: Any = importlib.import_module("xllamacpp")
+    monkeypatch.setattr(xllamacpp, "Server", lambda params: params)
+    settings = {
+        "path": "w.gguf",
+        "alias": "w",
+        "token": "t",
+        "context": 512,
+        "calls": 1,
+        "threads": 1,
+        "gpu_layers": 0,
+    }
+    params = embedded._server(settings)
+    assert params.n_batch == params.n_ubatch < xllamacpp.CommonParams().n_batch
 
 
 @real

@@ -265,6 +265,9 @@ def _server(settings: dict[str, Any]) -> Any:
     params.port = 0  # a free one
     params.api_keys = [settings["token"]]
     params.n_ctx, params.n_parallel = settings["context"], settings["calls"]
+    # A call that was given up is let go between two batches: 2,048 tokens, llama.cpp's own number, keep a small
+    # machine busy for seconds with what nobody waits for. So many are computed at once in any case.
+    params.n_batch = params.n_ubatch
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = settings["threads"]
     params.n_gpu_layers = settings["gpu_layers"]
     params.fit_params = False  # what was asked for, or an error: never a smaller context in silence

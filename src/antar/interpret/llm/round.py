@@ -1,13 +1,15 @@
 """The calls that are missing, over any number of endpoints, in one event loop; none lost, none twice.
 
-Each endpoint has workers that take calls from one line. A call that broke goes back into the line; one that is done
-is written down before it counts. When every endpoint is gone for too long the round stops with one line, and what is
-done stays done.
+Each endpoint has workers that take calls from one line. A call that broke goes back to its end. One whose answer
+could not be used goes to its front: the server has just read that prompt and may remember it, and the call is soon
+done. One that is done is written down before it counts. When every endpoint is gone for too long the round stops with
+one line, and what is done stays done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +50,21 @@ class Job:
     started: float = 0.0
 
 
+class Line:
+    """The calls that wait, in the order in which they came; those that go `first` before all others."""
+
+    def __init__(self) -> None:
+        self._queue: asyncio.PriorityQueue[tuple[bool, int, Job]] = asyncio.PriorityQueue()
+        self._count = itertools.count()
+
+    def add(self, job: Job, first: bool = False) -> None:
+        # The count decides between equals, so that jobs are never compared.
+        self._queue.put_nowait((not first, next(self._count), job))
+
+    async def take(self) -> Job:
+        return (await self._queue.get())[2]
+
+
 class Round:
     """The missing calls of one `ask`.
 
@@ -66,16 +83,16 @@ class Round:
         answered: int = 0,
     ) -> None:
         self.asking, self.log, self.bar, self.abilities = asking, log, bar, abilities
-        self.line: asyncio.Queue[Job] = asyncio.Queue()
+        self.line = Line()
         for job in jobs:
-            self.line.put_nowait(job)
+            self.line.add(job)
         self.endpoints = [
             Endpoint(target, asking.model, asking.parameters, asking.timeout_s, abilities.get(target.base_url))
             for target in targets
         ]
         self.kinds = {job.call.answer is None for job in jobs}
         self.left = len(jobs)
-        self.trying = self.failed = self.hopeless = 0
+        self.trying = self.failed = self.hopeless = self.useless = self.broken = 0
         self.answered = answered
         self.last_answer = time.monotonic()
         self.heard = False
@@ -168,9 +185,9 @@ class Round:
         while True:
             await endpoint.limit.take()
             try:
-                job = await self.line.get()
+                job = await self.line.take()
                 if endpoint.limit.down:
-                    self.line.put_nowait(job)
+                    self.line.add(job)
                 else:
                     await self._try(endpoint, job)
             finally:
@@ -179,9 +196,9 @@ class Round:
     def _again(self, job: Job, wait: float = 0.0) -> None:
         """Put a call back into the line, after `wait` seconds; whichever endpoint is free takes it."""
         if wait > 0:
-            asyncio.get_running_loop().call_later(wait, self.line.put_nowait, job)
+            asyncio.get_running_loop().call_later(wait, self.line.add, job)
         else:
-            self.line.put_nowait(job)
+            self.line.add(job)
 
     async def _try(self, endpoint: Endpoint, job: Job) -> None:
         if job.first_try is None:
@@ -214,10 +231,12 @@ class Round:
             self.last_answer = time.monotonic()
             job.bad += 1
             job.faults.append(str(fault))
+            self.useless += 1
+            self._note()
             if job.bad >= ANSWERS:
                 await self._finish(job, None, fault, "answer")
             else:
-                self._again(job)
+                self.line.add(job, first=True)
         elif isinstance(fault, Refused):
             job.faults.append(str(fault))
             await self._finish(job, None, fault, "server")
@@ -227,6 +246,8 @@ class Round:
     async def _broken(self, endpoint: Endpoint, job: Job, fault: Fault) -> None:
         job.broken += 1
         job.faults.append(str(fault))
+        self.broken += 1
+        self._note()
         if endpoint.limit.broken(isinstance(fault, Broken) and fault.timed_out):
             await self._out(endpoint)
         if job.broken >= self.asking.attempts and await self._is_the_calls_fault(endpoint, job):
@@ -268,9 +289,8 @@ class Round:
             self.answered += 1
         self.failed += failed_by is not None
         self.hopeless = self.hopeless + 1 if failed_by == "server" and not self.answered else 0
+        self._note()
         self.bar.advance()
-        if self.failed:
-            self.bar.note(f"{self.failed:,} failed")
         if self.hopeless >= HOPELESS:
             self._give_up(
                 f"{self.asking.model}: expected answers, found that the first {self.hopeless} calls all failed "
@@ -279,6 +299,12 @@ class Round:
         self.left -= 1
         if self.left == 0:
             self.over.set()
+
+    def _note(self) -> None:
+        """What went wrong so far. Attempts too: a server that hangs and a model that says nothing of use would look
+        the same."""
+        counts = {"failed": self.failed, "unusable answers": self.useless, "no answer": self.broken}
+        self.bar.note(", ".join(f"{what}: {count:,}" for what, count in counts.items() if count))
 
     def _record(
         self, job: Job, reply: Reply | None, fault: Fault | None, failed_by: FailedBy | None
