@@ -23,7 +23,6 @@ from typing import Literal
 
 import krippendorff
 import numpy as np
-from scipy.stats import binomtest
 
 from antar.core.seeds import numpy_rng
 
@@ -145,6 +144,8 @@ def share(hits: int, n: int) -> Statistic:
     """`hits` of `n` with its Wilson interval."""
     if n == 0:
         return Statistic(None, None, None, "nothing was answered")
+    from scipy.stats import binomtest  # here: a browser that only serves pages starts without scipy
+
     ends = binomtest(hits, n).proportion_ci(method="wilson")
     return Statistic(hits / n, float(ends.low), float(ends.high), None)
 
