@@ -23,7 +23,7 @@ import pytest
 from antar.core.errors import UserError
 from antar.interpret.llm.client import Client
 from antar.interpret.llm.endpoint import Abilities
-from antar.interpret.llm.log import CallLog, read_calls
+from antar.interpret.llm.log import CallLog, LogWriter, read_calls
 
 sys.path.insert(0, str(Path(__file__).parent))
 from asked import answer_text, ask, asking, call, number_of
@@ -300,6 +300,19 @@ def test_no_endpoint_is_one_line_and_what_is_done_stays(tmp_path: Path) -> None:
         server.come_back()
         assert len(ask(log, 2000, server.base_url, concurrency=64)) == 2000
     assert set(keys_of(log).values()) == {1}
+
+
+def test_a_slow_disk_is_no_silent_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flush = LogWriter._flush
+
+    def slowly(writer: LogWriter, data: bytes) -> None:
+        time.sleep(1.5)
+        flush(writer, data)
+
+    monkeypatch.setattr(LogWriter, "_flush", slowly)
+    with ScriptedServer(answers) as server:
+        outcomes = ask(tmp_path / "label.jsonl", 3, server.base_url, concurrency=1, patience_s=0.5)
+    assert all(outcome.answer for outcome in outcomes)
 
 
 def test_a_wrong_key_or_model_stops_at_once(tmp_path: Path) -> None:

@@ -284,7 +284,14 @@ class Round:
             wait = min(2 * wait, LONGEST_WAIT_S)
 
     async def _finish(self, job: Job, reply: Reply | None, fault: Fault | None, failed_by: FailedBy | None) -> None:
-        await self.writer.append(self._record(job, reply, fault, failed_by))
+        # While a slow disk is waited for, no server is silent.
+        self.trying += 1
+        try:
+            await self.writer.append(self._record(job, reply, fault, failed_by))
+        finally:
+            self.trying -= 1
+        if failed_by != "server":
+            self.last_answer = time.monotonic()
         if failed_by is None:
             self.answered += 1
         self.failed += failed_by is not None
