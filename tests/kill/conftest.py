@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
-from harness import profile, write_study  # noqa: E402
 from ledger import Ledger  # noqa: E402
 from nursery import Nursery  # noqa: E402
+from survival import profile, write_study  # noqa: E402
 
 TRIALS = "ANTAR_KILL_TRIALS"
 """Environment variable: the file that the trials are written to, for the table."""

@@ -7,8 +7,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harness import STUDY, assert_equal, copy_before, write_study
 from nursery import STAGES
+from survival import STUDY, assert_equal, copy_before, write_study
 
 EVERY_KIND = [
     "organism/base/model.safetensors",

@@ -13,9 +13,9 @@ from http.cookiejar import CookieJar
 from pathlib import Path
 
 import pytest
-from harness import TEMPORARY, assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
 from nursery import STAGES
 from saboteur import stage_of
+from survival import TEMPORARY, assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
 
 from antar.run import load_run
 

@@ -9,8 +9,8 @@ import signal
 import time
 
 import pytest
-from harness import assert_equal, copy_before, write_study
 from nursery import STAGES
+from survival import assert_equal, copy_before, write_study
 
 from micro import antar
 

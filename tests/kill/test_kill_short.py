@@ -6,8 +6,8 @@ import random
 import signal
 
 import pytest
-from harness import assert_equal, assert_nothing_half_written, write_study
 from nursery import STAGES
+from survival import assert_equal, assert_nothing_half_written, write_study
 from test_kill_damage import a_copy, flip
 from test_kill_disk import fill_up_and_go_on, small_disk
 from test_kill_lock import second_is_told

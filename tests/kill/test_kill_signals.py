@@ -6,8 +6,8 @@ import random
 import signal
 
 import pytest
-from harness import TEMPORARY, assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
 from nursery import STAGES
+from survival import TEMPORARY, assert_equal, assert_nothing_half_written, copy_before, files_of, write_study
 
 KILLS = 13
 """In each of the eight stages: 104 in all."""

@@ -218,7 +218,7 @@ def read_lock(folder: Path) -> dict[str, Any]:
     path = folder / LOCK_FILE
     try:
         lock = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError:
         lock = None
