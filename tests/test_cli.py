@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -270,3 +273,25 @@ def test_two_people_judge_and_the_agreement_is_measured(finished, tmp_path):
     assert human["beside"]["Cohen's κ"] == 1.0
     assert human["beside"]["items judged by two people or more"] == found["items"] == 12
     assert "known-wrong labels not kept by asha" in human["beside"]
+
+
+def test_a_request_to_stop_in_a_finalizer_is_made_again():
+    """Python drops an exception that is raised in `__del__`; the process would go on to its end."""
+    code = """
+import os, signal, time
+from antar import cli
+class Dying:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.2)
+def app():
+    Dying()
+    time.sleep(20)
+    print("went on")
+cli.app = app
+cli.main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert done.stdout == ""
+    assert done.stderr == "antar: stopped; what was complete stays, and the same command goes on from here\n"

@@ -7,10 +7,8 @@ SIGTERM are one line and exit code 130 and 143; what was complete by then stays.
 from __future__ import annotations
 
 import contextlib
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
@@ -18,6 +16,7 @@ import typer
 from antar.cli_annotate import annotate
 from antar.core.disk import disk_error
 from antar.core.errors import UserError
+from antar.core.stopping import listen, stopped_by
 
 app = typer.Typer(
     name="antar",
@@ -351,26 +350,14 @@ def version() -> None:
     typer.echo(__version__)
 
 
-_stopped_by: list[int] = []
-"""The signals that have asked this process to stop. Ctrl-C in the middle of a library's import or callback may come
-back as an error of another name, so what counts is that it was asked."""
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    _stopped_by.append(number)
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """The `antar` command."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup and background jobs ask not to be stopped
-            signal.signal(number, _stop)
+    listen()
     try:
         app()
     except BaseException as error:
-        if _stopped_by and not (isinstance(error, SystemExit) and not error.code):
-            _fail("stopped; what was complete stays, and the same command goes on from here", 128 + _stopped_by[0])
+        if stopped_by and not (isinstance(error, SystemExit) and not error.code):
+            _fail("stopped; what was complete stays, and the same command goes on from here", 128 + stopped_by[0])
         if isinstance(error, UserError):
             _fail(str(error), 2)
         if isinstance(error, FileExistsError | NotADirectoryError | IsADirectoryError | PermissionError):
