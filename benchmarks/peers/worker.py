@@ -12,6 +12,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -124,16 +125,17 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
     return found
 
 
-def main() -> None:
+def serve(worker: Callable[[str, Path], object]) -> None:
+    """The process of `worker(NAME, FOLDER)`: each line names a method of it and its arguments."""
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     name, folder = sys.argv[1:]
-    worker = Worker(name, Path(folder))
+    made = worker(name, Path(folder))
     print(json.dumps({"ready": name}), file=answers)
     for line in sys.stdin:
         call = json.loads(line)
-        print(json.dumps(getattr(worker, call.pop("do"))(**call)), file=answers)
+        print(json.dumps(getattr(made, call.pop("do"))(**call)), file=answers)
 
 
 if __name__ == "__main__":
-    main()
+    serve(Worker)

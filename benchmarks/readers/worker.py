@@ -8,9 +8,6 @@ first texts goes to `NAME-DTYPE.npy` there.
 
 from __future__ import annotations
 
-import json
-import os
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.peers.worker import versions
+from benchmarks.peers.worker import serve, versions
 from benchmarks.readers import ReadsActivations, reader_class
 
 
@@ -43,16 +40,5 @@ class Worker:
         return {"seconds": seconds}
 
 
-def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    name, folder = sys.argv[1:]
-    worker = Worker(name, Path(folder))
-    print(json.dumps({"ready": name}), file=answers)
-    for line in sys.stdin:
-        call = json.loads(line)
-        print(json.dumps(getattr(worker, call.pop("do"))(**call)), file=answers)
-
-
 if __name__ == "__main__":
-    main()
+    serve(Worker)

@@ -8,7 +8,7 @@ import pytest
 from antar.core.manifest import Fingerprint, read_manifest
 from antar.core.shards import read_rows, shard_name, write_shard
 from antar.engines import InlineEngine
-from antar.stages.artifact import Artifact, ensure_files, ensure_shards
+from antar.stages.artifact import Artifact, Sharded, ensure_all, ensure_files
 
 
 class Numbers:
@@ -26,7 +26,8 @@ class Numbers:
         write_shard(self.artifact.folder / shard_name(shard), {"acts": rows}, self.artifact.fingerprint.sha256)
 
     def ensure(self, n=4):
-        return ensure_shards([self.artifact], n, self.task, InlineEngine())[0]
+        ((made,),) = ensure_all([Sharded("shards", [self.artifact], n, lambda: self.task)], InlineEngine())
+        return made
 
 
 def test_a_resumed_artifact_equals_an_uninterrupted_one(tmp_path):

@@ -39,15 +39,12 @@ def replacing(path: Path) -> Generator[Path]:
     # The suffix stays last: writers such as matplotlib choose their format by it.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{_drawn()}-{path.name}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    except Exception as error:
-        if problem := disk_error(error, path):
-            raise problem from error
-        raise
+        with _told_in_one_line(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            _sync(temporary)
+            temporary.replace(path)
+            _sync(path.parent)
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -59,23 +56,31 @@ def replacing_folder(path: Path) -> Generator[Path]:
     place of a folder that had it; else it is removed. Raises UserError when the disk cannot be written."""
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{_drawn()}-{path.name}")
     try:
-        temporary.mkdir(parents=True)
-        yield temporary
-        for one in [*temporary.rglob("*"), temporary]:
-            _sync(one)
-        if path.exists():
-            # Aside first, in one step: a kill while it is deleted must not leave half a folder under its name.
-            old = path.with_name(f"{TEMPORARY_PREFIX}{_drawn()}-old-{path.name}")
-            path.replace(old)
-            shutil.rmtree(old)
-        temporary.replace(path)
-        _sync(path.parent)
+        with _told_in_one_line(path):
+            temporary.mkdir(parents=True)
+            yield temporary
+            for one in [*temporary.rglob("*"), temporary]:
+                _sync(one)
+            if path.exists():
+                # Aside first, in one step: a kill while it is deleted must not leave half a folder under its name.
+                old = path.with_name(f"{TEMPORARY_PREFIX}{_drawn()}-old-{path.name}")
+                path.replace(old)
+                shutil.rmtree(old)
+            temporary.replace(path)
+            _sync(path.parent)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _told_in_one_line(path: Path) -> Generator[None]:
+    """An error of the disk while the block writes `path` is a UserError."""
+    try:
+        yield
     except Exception as error:
         if problem := disk_error(error, path):
             raise problem from error
         raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _drawn() -> str:

@@ -155,18 +155,6 @@ def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS
     return made
 
 
-def ensure_shards(
-    artifacts: Sequence[Artifact],
-    n_shards: int,
-    task: ShardTask,
-    engine: Engine,
-    facts: Callable[[Artifact], Mapping[str, Any]] = lambda _: {},
-) -> list[Manifest]:
-    """`ensure_all` of one work."""
-    (made,) = ensure_all([Sharded(artifacts[0].name, artifacts, n_shards, lambda: task, facts)], engine)
-    return made
-
-
 def make_part(work: Sharded, part: Part) -> int:
     """Make the shards of `part` that are lacking, here and now; how many that were. Writes no manifest.
 
