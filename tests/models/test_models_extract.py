@@ -212,13 +212,17 @@ def test_overflow_in_half_precision_is_a_user_error(checkpoint, texts, cfg, tmp_
         extract({"base": ModelConfig(path=str(folder))}, half, tmp_path, texts[:3])
 
 
-def test_threads_are_those_of_the_config(pair, cfg):
+def test_a_pass_runs_on_the_threads_of_the_config_and_leaves_the_others_alone(pair, cfg):
     before = torch.get_num_threads()
-    try:
-        Reader(pair["base"], cfg.model_copy(update={"threads": 3}))
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
+    reader = Reader(pair["base"], cfg.model_copy(update={"threads": before + 2}))
+    seen: list[int] = []
+
+    def reduce(hidden, rows):
+        seen.append(torch.get_num_threads())
+        return hidden[:1]
+
+    seen.extend(torch.get_num_threads() for _ in reader.read([np.array([5, 6, 7])], [0], reduce))
+    assert seen == [before + 2, before]
 
 
 # -- outliers ------------------------------------------------------------------------------------------------------
@@ -279,3 +283,14 @@ def test_thresholds_are_found_once_for_a_fingerprint(pair, texts, cfg, tmp_path,
     assert seen == [9]
     TokenTask(texts, pair["base"], masked, tmp_path, "other").run(1)
     assert seen == [9, len(texts), 9]
+    about = shard_about(tmp_path / shard_name(1))
+    assert list(about["outlier_thresholds"]) == [str(layer) for layer in cfg.layers]
+
+    # One that was altered is not believed, and the search for it gives the same again.
+    path = tmp_path / "thresholds.json"
+    found = path.read_text()
+    path.write_text(found.replace('"texts": ', '"texts": 1'))
+    TokenTask(texts, pair["base"], masked, tmp_path, "other").run(0)
+    assert seen == [9, len(texts), 9, len(texts), 9]
+    assert path.read_text() == found
+    assert shard_about(tmp_path / shard_name(0)) == about

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -39,7 +40,7 @@ def tensors_sha256(tensors: Mapping[str, np.ndarray]) -> str:
 
 
 def write_shard(
-    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, about: Mapping[str, int | bool] | None = None
+    path: Path, tensors: Mapping[str, np.ndarray], fingerprint: str, about: Mapping[str, Any] | None = None
 ) -> None:
     """about: what a reader of the whole artifact must know of this shard, e.g. a batch size that a machine forced;
     whoever seals the artifact finds it here (`shard_about`), on whatever machine the shard was made."""
@@ -73,7 +74,7 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
     return stated.get("sha256") == tensors_sha256(tensors)
 
 
-def shard_about(path: Path) -> dict[str, int | bool]:
+def shard_about(path: Path) -> dict[str, Any]:
     """What `write_shard` was told about the shard at `path`, which is whole; mostly nothing."""
     with safe_open(path, framework="numpy") as handle:
         return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("about", {}))

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from antar.core.errors import UserError
 from antar.core.progress import say
+from antar.core.threads import torch_threads
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.models.packing import can_pack, packed
 from antar.models.pair import decoder_blocks, load_model, pick_device
@@ -71,8 +72,7 @@ class Reader:
     """
 
     def __init__(self, model: ModelConfig, cfg: ExtractConfig) -> None:
-        if cfg.threads is not None:
-            torch.set_num_threads(cfg.threads)
+        self._threads = cfg.threads
         self.name = model.display
         self.device = pick_device(cfg.device)
         self.model = load_model(model, getattr(torch, cfg.dtype), self.device)
@@ -81,7 +81,8 @@ class Reader:
         text_config = self.model.config.get_text_config()
         self.d_model = int(text_config.hidden_size)
         self._blocks = decoder_blocks(self.model, int(text_config.num_hidden_layers))
-        self.unpacked = self._why_unpacked(max(cfg.layers)) if cfg.packing else "packing is off"
+        with torch_threads(cfg.threads):
+            self.unpacked = self._why_unpacked(max(cfg.layers)) if cfg.packing else "packing is off"
 
     def facts(self) -> dict[str, int | bool]:
         """What this machine made of the settings, as far as it can change the last bits of a result."""
@@ -114,7 +115,8 @@ class Reader:
         pending = self._batches(lengths, np.arange(len(ids)))
         while pending:
             batch = pending.pop()
-            reduced = self._try_batch([ids[i] for i in batch], batch, layers, reduce)
+            with torch_threads(self._threads):  # not around the yield: whoever takes the batch has threads of its own
+                reduced = self._try_batch([ids[i] for i in batch], batch, layers, reduce)
             if reduced is None:
                 left = np.sort(np.concatenate([batch, *pending]))
                 self._shrink(len(batch), int(lengths[batch].max()), int(lengths[batch].sum()))

@@ -9,7 +9,8 @@ Shards `NNNNN.safetensors` hold
 Special tokens are never pooled, nor is anything that a chat template writes around a text (`template.py`). With the
 outlier mask on, base runs over the texts here, before any side is read: a token whose norm exceeds the threshold at
 any wanted layer is left out on every side and at every layer. A text whose content tokens are all outliers keeps them
-all, because a mean over nothing is not a vector.
+all, because a mean over nothing is not a vector. The thresholds stand in each shard's header, for the manifest;
+`thresholds.json` only spares a second calibration, and is made again where it is not as it was written.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from torch import Tensor
 
 from antar.core.atomic import write_json
 from antar.core.errors import UserError
+from antar.core.hashing import sha256_json
 from antar.core.shards import read_shard, shard_is_whole, shard_name, shard_rows, write_shard
 from antar.models.config import ExtractConfig, ModelConfig
 from antar.models.forward import Reader
@@ -78,6 +80,7 @@ class TokenTask:
     _tokenizer: PreTrainedTokenizerBase | None = field(default=None, init=False, repr=False)
     _template: ChatTemplate | None = field(default=None, init=False, repr=False)
     _reader: Reader | None = field(default=None, init=False, repr=False)
+    _limits: dict[int, float] | None = field(default=None, init=False, repr=False)
 
     def run(self, shard: int) -> None:
         path = self.folder / shard_name(shard)
@@ -86,8 +89,10 @@ class TokenTask:
         rows = shard_rows(len(self.texts), self.cfg.texts_per_shard)[shard]
         tokens = self._tokenise(rows)
         left_out = [0] * len(rows)
+        about: dict[str, dict[str, float]] = {}
         if self.cfg.outliers:
             tokens, left_out = self._without_outliers(tokens)
+            about = {"outlier_thresholds": {str(layer): value for layer, value in self._thresholds().items()}}
         lengths = [len(ids) for ids in tokens.ids]
         arrays = {
             "ids": np.concatenate(tokens.ids).astype(np.int32),
@@ -95,7 +100,7 @@ class TokenTask:
             "keep": np.concatenate(tokens.keep).astype(np.uint8),
             "left_out": np.array(left_out, np.int64),
         }
-        write_shard(path, arrays, self.fingerprint)
+        write_shard(path, arrays, self.fingerprint, about)
 
     def _tokenise(self, rows: Sequence[int]) -> TokenShard:
         """The rows in their order, each text by its own reading."""
@@ -169,13 +174,21 @@ class TokenTask:
 
     def _thresholds(self) -> dict[int, float]:
         """Layer → norm above which a token is an outlier; found once and kept beside the shards."""
-        path = self.folder / THRESHOLDS_NAME
+        if self._limits is None:
+            self._limits = self._stored_thresholds() or self._calibrate()
+        return self._limits
+
+    def _stored_thresholds(self) -> dict[int, float] | None:
         try:
-            stored = json.loads(path.read_text(encoding="utf-8"))
-            if stored["fingerprint"] == self.fingerprint:
-                return {int(layer): float(value) for layer, value in stored["thresholds"].items()}
-        except (FileNotFoundError, json.JSONDecodeError, KeyError):
-            pass
+            stored = json.loads((self.folder / THRESHOLDS_NAME).read_text(encoding="utf-8"))
+            seal = stored.pop("seal")
+        except (FileNotFoundError, ValueError, KeyError, AttributeError):
+            return None
+        if seal != sha256_json(stored) or stored["fingerprint"] != self.fingerprint:
+            return None
+        return {int(layer): float(value) for layer, value in stored["thresholds"].items()}
+
+    def _calibrate(self) -> dict[int, float]:
         # Evenly spread over the corpus, whose order may put one language or source first.
         n = min(self.cfg.calibration_texts, len(self.texts))
         rows = np.unique(np.linspace(0, len(self.texts) - 1, n).round().astype(int)).tolist()
@@ -186,7 +199,8 @@ class TokenTask:
             for layer, norms in self._norms(tokens).items()
         }
         named = {str(layer): value for layer, value in thresholds.items()}
-        write_json(path, {"fingerprint": self.fingerprint, "texts": len(rows), "thresholds": named})
+        found = {"fingerprint": self.fingerprint, "texts": len(rows), "thresholds": named}
+        write_json(self.folder / THRESHOLDS_NAME, {**found, "seal": sha256_json(found)})
         return thresholds
 
 

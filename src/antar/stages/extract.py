@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from antar.core.hashing import code_version, sha256_file, sha256_json
 from antar.core.manifest import Fingerprint
@@ -59,7 +60,9 @@ def make_tokens(context: Context) -> Artifact:
     shards = n_shards(context.n_texts(), cfg)
     with progress("tokens", shards, "shards") as bar:
         own_bar = ShardBar(bar, [1] * shards)
-        work = Sharded("tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, bar=own_bar)
+        work = Sharded(
+            "tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, _thresholds_of, own_bar
+        )
         if context.part is not None:
             make_part(work, context.part)
             return tokens
@@ -109,6 +112,11 @@ class _Tokens:
                 texts["text"].to_list(), models["base"], cfg, folder, fingerprint, models["chat"], in_template
             )
         self._task.run(shard)
+
+
+def _thresholds_of(artifact: Artifact) -> dict[str, Any]:
+    """The norms above which a token is an outlier, as any shard says; nothing where none were looked for."""
+    return shard_about(shard_paths(artifact.folder)[0])
 
 
 def _forced_on(artifact: Artifact) -> dict[str, int | bool]:
