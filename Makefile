@@ -8,7 +8,7 @@ TRIALS := .kill-trials.jsonl
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-interop test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
+.PHONY: help setup demo smollm2 test test-long test-interop test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
         bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-gpu clean
 
 help:            ## what can be made
@@ -44,6 +44,9 @@ smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on r
 
 test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-long: $(VENV)/.dev   ## what takes minutes by itself: thousands of calls to a failing server, a token-level study on Ray
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests
 
 $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing SAELens beside antar, in $(INTEROP)"

@@ -101,8 +101,12 @@ def test_the_same_question_twice_is_asked_once(tmp_path: Path) -> None:
         assert len(keys_of(tmp_path / "label.jsonl")) == 2
 
 
+LONG = pytest.mark.long
+
+
 @pytest.mark.slow
-def test_at_a_fifth_of_faults_five_thousand_calls_are_answered_or_recorded_as_failed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("n", [600, pytest.param(5000, marks=LONG)])
+def test_at_a_fifth_of_faults_every_call_is_answered_or_recorded_as_failed(tmp_path: Path, n: int) -> None:
     log = tmp_path / "label.jsonl"
     with ScriptedServer(answers) as server, ScriptedServer(answers) as other:
         for one, seed in ((server, 1), (other, 2)):
@@ -111,32 +115,35 @@ def test_at_a_fifth_of_faults_five_thousand_calls_are_answered_or_recorded_as_fa
         returning = threading.Timer(3.0, other.come_back)
         dying.start()
         returning.start()
-        outcomes = ask(log, 5000, server.base_url, other.base_url, concurrency=24, patience_s=20.0)
+        outcomes = ask(log, n, server.base_url, other.base_url, concurrency=24, patience_s=20.0)
         dying.join()
         returning.join()
         faulted = Counter(server.counts.by_fault) + Counter(other.counts.by_fault)
-    assert len(outcomes) == 5000
+    assert len(outcomes) == n
     assert set(faulted) == set(FAULT_KINDS)
     for i, outcome in enumerate(outcomes):
         assert (outcome.answer is None) == (outcome.failed is not None)
         assert outcome.answer is None or outcome.answer["label"] == f"label {i}"
     failed = [outcome.failed for outcome in outcomes if outcome.failed]
-    assert len(failed) < 100
+    assert len(failed) < n / 50
     keys = keys_of(log)
-    assert len(keys) == 5000
+    assert len(keys) == n
     assert set(keys.values()) == {1}
     assert sum(record["failed"] is not None for record in read_calls(log)) == len(failed)
     assert any(len(record["attempts"]) > 1 for record in read_calls(log))
 
 
 @pytest.mark.slow
-def test_after_kill_9_at_random_moments_no_call_is_lost_and_none_is_written_twice(tmp_path: Path) -> None:
-    log, n, rng = tmp_path / "label.jsonl", 5000, random.Random(5)
+@pytest.mark.parametrize(("n", "times"), [(800, 5), pytest.param(5000, 20, marks=LONG)])
+def test_after_kill_9_at_random_moments_no_call_is_lost_and_none_is_written_twice(
+    tmp_path: Path, n: int, times: int
+) -> None:
+    log, rng = tmp_path / "label.jsonl", random.Random(5)
     with ScriptedServer(lambda request: Answer(answer_text(request), delay_s=0.004)) as server:
         server.faults = Faults(0.2, FAULT_KINDS, 3, retry_after_s=0.01, slow_s=0.05)
         with program(server.base_url, log, n, 24) as asker:
             kills, grown = 0, 0
-            while kills < 20:
+            while kills < times:
                 before = log.stat().st_size if log.exists() else 0
                 child = asker.start()
                 # Kill while it writes: once its log grows, after a random while.
@@ -152,8 +159,7 @@ def test_after_kill_9_at_random_moments_no_call_is_lost_and_none_is_written_twic
             finished = asker.rest()
         whole = sum(server.counts.answered.values())
         asked_twice = sum(count - 1 for count in server.counts.answered.values())
-    assert kills == 20
-    assert grown > 10
+        assert grown > times / 2
     assert finished == [str(n)]
     keys = keys_of(log)
     assert len(keys) == n
