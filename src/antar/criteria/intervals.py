@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats
+from scipy.special import betaincinv
 
 from antar.core.seeds import numpy_rng
 from antar.criteria.config import CriteriaConfig
@@ -19,8 +19,8 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interva
     if n == 0:
         return None
     tail = (1 - confidence) / 2
-    low = 0.0 if successes == 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes == n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes == 0 else float(betaincinv(successes, n - successes + 1, tail))
+    high = 1.0 if successes == n else float(betaincinv(successes + 1, n - successes, 1 - tail))
     return low, high
 
 

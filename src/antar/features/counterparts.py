@@ -15,13 +15,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 from scipy import sparse
-from scipy.optimize import linear_sum_assignment
 
 from antar.core.errors import UserError
 from antar.core.seeds import derive_seed, numpy_rng
 from antar.core.sites import DictionaryId
 from antar.core.sparse import SparseCodes
-from antar.features.matching import match_random, unit
+from antar.features.matching import best_pairs, match_random, unit
 
 OTHER_SEED = "other_seed"
 PERCENTILE = 99.0
@@ -134,7 +133,7 @@ def find_counterparts(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int 
     cosines = unit(a.decoder_nd) @ unit(b.decoder_nd).T
     correlated = correlations(a.codes_tn, b.codes_tn, blocks.stratum)
     # Twice the mean has the same best pairs.
-    rows, columns = linear_sum_assignment(cosines + correlated, maximize=True)
+    rows, columns = best_pairs(cosines + correlated)
     cosine, correlation = cosines[rows, columns], correlated[rows, columns]
     kept = (cosine > cosine_bar) & (correlation > correlation_bar)
     place = np.full(len(a.latents), -1, dtype=np.int64)
@@ -154,7 +153,7 @@ def _bars(a: LiveLatents, b: LiveLatents, blocks: Blocks, seed: int) -> tuple[fl
         return np.inf, np.inf
     random = match_random(a.decoder_nd, len(b.latents), derive_seed(seed, "counterparts")).cosine
     strangers = correlations(a.codes_tn, b.codes_tn[blocks.permuted(seed)], blocks.stratum)
-    rows, columns = linear_sum_assignment(strangers, maximize=True)
+    rows, columns = best_pairs(strangers)
     null = strangers[rows, columns]
     return float(np.percentile(random, PERCENTILE)), float(np.percentile(null, PERCENTILE))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from antar.core.errors import UserError
 from antar.core.seeds import numpy_rng
@@ -35,7 +34,7 @@ def match(decoder_a: np.ndarray, decoder_b: np.ndarray) -> Matching:
             f"and {decoder_b.shape}; compare dictionaries of one layer"
         )
     cosines = unit(decoder_a) @ unit(decoder_b).T
-    a, b = linear_sum_assignment(cosines, maximize=True)
+    a, b = best_pairs(cosines)
     return Matching(a.astype(np.int64), b.astype(np.int64), cosines[a, b].astype(np.float64))
 
 
@@ -43,6 +42,13 @@ def match_random(decoder: np.ndarray, n_random: int, seed: int) -> Matching:
     """The null: the same decoder against `n_random` directions drawn uniformly on the sphere."""
     directions = numpy_rng(seed, "random directions").normal(size=(n_random, decoder.shape[1]))
     return match(decoder, directions)
+
+
+def best_pairs(gain: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the one-to-one pairs with the largest sum of `gain` `[n_a, n_b]`, ascending in rows."""
+    from scipy.optimize import linear_sum_assignment  # a third of a second, only waited for here
+
+    return linear_sum_assignment(gain, maximize=True)
 
 
 def unit(decoder: np.ndarray) -> np.ndarray:

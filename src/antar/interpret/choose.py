@@ -12,7 +12,6 @@ from typing import Any, Literal, cast
 import numpy as np
 import polars as pl
 from scipy import sparse
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from antar.core.seeds import derive_seed
 from antar.core.sparse import SparseCodes
@@ -128,6 +127,8 @@ def _tfidf(texts: list[str]) -> Any:
 
     None when no term is in two texts.
     """
+    from sklearn.feature_extraction.text import TfidfVectorizer  # half a second that only this waits for
+
     vectorizer: Any = TfidfVectorizer(analyzer=cast("Any", tokens), sublinear_tf=True, min_df=2)
     try:
         return sparse.csr_array(vectorizer.fit_transform(texts))

@@ -14,7 +14,6 @@ from antar.core.hashing import sha256_json
 from antar.interpret.judge import without_texts
 from antar.interpret.llm.asking import Asking
 from antar.interpret.llm.calls import Call, Outcome, Role
-from antar.interpret.llm.client import Client
 from antar.interpret.llm.log import CallLog, Entry
 from antar.interpret.prompting import load_prompt
 from antar.interpret.questions import Questions
@@ -39,6 +38,8 @@ class Model:
     def __init__(self, role: Role, asking: Asking, questions: Questions, language: str, folder: Path) -> None:
         self.role, self.asking, self.questions = role, asking, questions
         self.prompt = load_prompt(role, language)
+        from antar.interpret.llm.client import Client  # brings openai, which a plan need not wait for
+
         self._client, self._path = Client(asking), folder / CALLS / f"{role}.jsonl"
         self._log: CallLog | None = None
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.stats import false_discovery_control
 
 from antar.core.errors import UserError
 from antar.organisms.config import TruthRule
@@ -133,6 +132,8 @@ def concept_evidence(
     )
     if rows.is_empty():
         return {}
+    from scipy.stats import false_discovery_control
+
     rows = rows.with_columns(q_select=pl.Series(false_discovery_control(rows["p_select"].to_numpy())))
     rows = rows.filter((pl.col("d_av_select").abs() > rule.d) & (pl.col("q_select") < rule.q))
     purity = _purity(examples, texts, dictionaries, rule)

@@ -10,7 +10,6 @@ from antar.core.hashing import code_version
 from antar.core.manifest import Fingerprint
 from antar.organisms.config import TinyConfig
 from antar.organisms.smollm2 import SmolConfig, make_smollm2
-from antar.organisms.tiny import make_organism
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, config_slice
 
@@ -42,6 +41,8 @@ def make(context: Context) -> None:
 
     def build() -> tuple[Sequence[Path], Mapping[str, Any]]:
         if isinstance(cfg, TinyConfig):
+            from antar.organisms.tiny import make_organism  # brings transformers, which `plan` need not wait for
+
             make_organism(cfg, artifact.folder)
         elif isinstance(cfg, SmolConfig):
             make_smollm2(cfg, context.texts(), artifact.folder)

@@ -9,7 +9,6 @@ from typing import Any
 
 from antar.core.hashing import code_version, sha256_json
 from antar.core.manifest import Fingerprint, read_manifest
-from antar.report import write_report
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, NotReady, config_slice
@@ -44,6 +43,8 @@ def make(context: Context) -> None:
     def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
         # Figures of an earlier version, and what a killed writer left, would otherwise count as this report's.
         shutil.rmtree(artifact.folder / "figures", ignore_errors=True)
+        from antar.report import write_report  # brings matplotlib, which no other stage waits for
+
         write_report(load_run(context.folder))
         files = [path for path in artifact.folder.rglob("*") if path.is_file() and path != artifact.manifest_path]
         return files, {}

@@ -13,7 +13,6 @@ from antar.core.progress import progress
 from antar.core.seeds import derive_seed
 from antar.criteria.config import Embedder
 from antar.features.readings import first_readings
-from antar.features.text_space import tfidf_space
 from antar.interpret.words import tokens
 from antar.stages.context import Context
 
@@ -35,6 +34,8 @@ def _vectors_of(context: Context, texts: pl.DataFrame) -> np.ndarray | None:
 
         with progress("embeddings", texts.height, "texts") as bar:
             return embed_texts(_folder(context, wanted), texts["text"].to_list(), wanted.max_tokens, bar.advance)
+    from antar.features.text_space import tfidf_space  # brings scikit-learn
+
     train = np.flatnonzero((texts["split"] == "train").to_numpy())
     return tfidf_space(texts["text"].to_list(), train, tokens, derive_seed(context.study.seed, "text space"))
 
