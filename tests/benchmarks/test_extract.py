@@ -42,7 +42,7 @@ def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
     assert found["seconds_two_sides_40k"] == pytest.approx(2 * found["seconds"][0] * 40_000 / 30)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_antar_and_naive_read_the_same_vectors():
     names = ("naive", "antar_packed")
     found = run("benchmarks.extract_speed", "--quick", "--texts", "20", "--rounds", "1", "--readers", ",".join(names))

@@ -160,7 +160,7 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("stacked", ["never", "always"])
+@pytest.mark.parametrize("stacked", ["never", pytest.param("always", marks=pytest.mark.long)])
 def test_nine_dictionaries_train_as_tasks_on_shares_of_cores_and_equal_inlines(engine, tmp_path, capsys, stacked):
     inline = nine(tmp_path / "inline", stacked=stacked)
     spread = dataclasses.replace(nine(tmp_path / "ray", stacked=stacked), engine=engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,34 +11,32 @@ import pytest
 from antar.core.sites import Site
 from antar.models import precision_warning, read_site
 from antar.models.precision import delta_error, sample_rows
-from micro import MICRO, antar
+from micro import MICRO, antar, write_micro
 
 
 @pytest.mark.slow
-def test_the_manifest_holds_the_error_of_every_delta(tmp_path):
-    exact = MICRO.replace("study: micro", "study: exact")
-    coarse = MICRO.replace("study: micro", "study: coarse").replace(
-        "dtype: float32, threads: 1", "dtype: bfloat16, threads: 1, precision_texts: 40"
-    )
-    assert coarse.count("precision_texts") == 1
-    for name, text in (("exact", exact), ("coarse", coarse)):
-        (tmp_path / f"{name}.yaml").write_text(text, encoding="utf-8")
-        run = antar("run", tmp_path / f"{name}.yaml", "--until", "extract", cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-    runs = tmp_path / "runs"
-    assert not (runs / "exact" / "activations" / "precision").exists()
-    manifest = json.loads((runs / "coarse" / "activations" / "precision" / "manifest.json").read_text("utf-8"))
+def test_the_manifest_holds_the_error_of_every_delta(finished, tmp_path):
+    exact, coarse = finished, tmp_path / "runs" / "micro"
+    for name in ("organism", "corpus"):
+        shutil.copytree(finished / name, coarse / name)
+    study = write_micro(tmp_path)
+    before, after = "dtype: float32, threads: 1", "dtype: bfloat16, threads: 1, precision_texts: 40"
+    study.write_text(MICRO.replace(before, after, 1), encoding="utf-8")
+    run = antar("run", study, "--until", "extract", cwd=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert not (exact / "activations" / "precision").exists()
+    manifest = json.loads((coarse / "activations" / "precision" / "manifest.json").read_text("utf-8"))
     errors = manifest["facts"]["errors"]
     names = [f"{side}.layer{layer:02d}" for layer in (0, 1) for side in ("delta", "delta:a", "delta:b")]
     assert sorted(errors) == sorted(names)
     site = Site("delta", 1)
-    n_texts = len(read_site(runs / "exact", site))
+    n_texts = len(read_site(exact, site))
     rows = sample_rows(n_texts, 40)
     assert len(rows) == 40
-    wanted = delta_error(read_site(runs / "coarse", site)[rows], read_site(runs / "exact", site)[rows])
+    wanted = delta_error(read_site(coarse, site)[rows], read_site(exact, site)[rows])
     assert errors["delta.layer01"] == pytest.approx(wanted, rel=1e-3)
     assert errors["delta.layer01"] > 0.001
-    again = antar("run", tmp_path / "coarse.yaml", "--until", "extract", cwd=tmp_path)
+    again = antar("run", study, "--until", "extract", cwd=tmp_path)
     assert "extract: fresh" in again.stderr
 
 
