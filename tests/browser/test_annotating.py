@@ -209,16 +209,21 @@ def test_hostile_texts_are_shown_as_text(server, chromium):
     assert ravi.faults == []
 
 
-SLOW = """let calls = 0;
+SLOW = """let calls = 0, under = 0;
+const begin = () => {
+  under += 1;
+  sessionStorage.most = Math.max(sessionStorage.most || 0, under);
+};
 const plain = window.fetch, pause = (ms) => new Promise((done) => setTimeout(done, ms));
 window.fetch = async (address, sent) => {
   calls += 1;
+  begin();
   await pause(String(sent?.body).includes("field=revealed") ? 5000 : calls === 2 ? 5500 : 0);
   const answer = await plain(address, sent), json = answer.json.bind(answer);
-  answer.json = () => pause(1500).then(json);
+  answer.json = () => pause(1500).then(json).finally(() => { under -= 1; });
   return answer;
 };"""
-"""A server that is slow and out of step."""
+"""A server that is slow and out of step, and a count of the writes that are under way at once."""
 
 
 def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_order(server, chromium):
@@ -238,6 +243,7 @@ def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_ord
     state = state_of(sheet_of(server.run), "ravi", item)
     assert (state.pattern, state.what, state.verdict, state.kind) == ("4", "two", "KEEP", "linguistic")
     assert state.submitted == "yes"
+    assert ravi.page.evaluate("sessionStorage.most") == "1", "the next write waits until the last is known to be kept"
     assert ravi.faults == []
 
 

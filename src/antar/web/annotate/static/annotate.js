@@ -259,10 +259,10 @@ const tick = () => {
   if (document.visibilityState === "visible" && document.hasFocus()) active += Math.max(0, Math.min(now, touched + IDLE_MS) - last);
   last = now;
 };
-const spend = () => {
+const spend = (least = 0) => {
   tick();
-  if (active < 500) return null;
-  const key = put({ item, field: "seconds", value: (Math.min(active, 3.6e6) / 1000).toFixed(1) });
+  if (active <= least) return null;
+  const key = put({ item, field: "seconds", value: (Math.min(active, 3.6e6) / 1000).toFixed(2) });
   active = 0;
   return key;
 };
@@ -270,7 +270,7 @@ for (const kind of ["keydown", "pointerdown", "pointermove", "wheel", "scroll"])
   document.addEventListener(kind, () => { tick(); touched = last; }, { passive: true, capture: true });
 }
 setInterval(tick, 1000);
-setInterval(() => { if (spend()) send(); }, 20000);
+setInterval(() => { if (spend(500)) send(); }, 20000);
 // A page that goes away leaves its time and its last text in the store. What may arrive in any order it sends at once:
 // times, and a text that nothing waits before; the rest is for the next page.
 window.addEventListener("pagehide", () => {
