@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
 from antar.core.manifest import Fingerprint, read_manifest
-from antar.core.shards import read_rows, shard_name, write_shard
+from antar.core.shards import read_rows, shard_name, shard_paths, write_shard
 from antar.engines import InlineEngine
 from antar.stages.artifact import Artifact, Sharded, ensure_all, ensure_files
 
@@ -77,6 +79,29 @@ def test_shards_of_a_longer_past_are_removed(tmp_path):
     manifest = shorter.ensure(n=2)
     assert list(manifest.files) == [shard_name(0), shard_name(1)]
     assert not (tmp_path / shard_name(3)).exists()
+
+
+def test_facts_are_those_of_its_own_shards(tmp_path):
+    """Also where a longer past left shards, and where another machine's new ones are seen late."""
+    Numbers(tmp_path).ensure(n=4)
+    late = tmp_path.with_name("late")
+
+    class Elsewhere(InlineEngine):
+        local = False
+
+        def map(self, jobs, needs=None):
+            super().map(jobs)
+            (tmp_path / shard_name(0)).rename(late)
+            threading.Timer(0.2, late.rename, [tmp_path / shard_name(0)]).start()
+
+    shorter = Numbers(tmp_path, code="v2")
+
+    def facts(artifact):
+        return {"shards": [path.stem for path in shard_paths(artifact.folder)]}
+
+    work = Sharded("shards", [shorter.artifact], 2, lambda: shorter.task, facts)
+    ((manifest,),) = ensure_all([work], Elsewhere())
+    assert manifest.facts == {"shards": ["00000", "00001"]}
 
 
 def test_files_are_made_once_and_a_failed_make_leaves_no_manifest(tmp_path):
