@@ -211,6 +211,14 @@ class Reader:
         say(f"  {self.name}: out of memory on {self.device}; going on with {self.budget:,} tokens a batch")
 
 
+def not_finite_in(model: ModelConfig, layer: int, cfg: ExtractConfig) -> UserError:
+    """The error for a pass whose arithmetic overflowed."""
+    return UserError(
+        f"{model.display}, layer {layer}: expected finite activations, found infinities in {cfg.dtype}; set "
+        "extract.dtype to bfloat16 or float32"
+    )
+
+
 def pad_right(ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:
     """(ids, attention mask), int64 `[b, t]`. Padding is id 0: causal attention never looks at what comes later."""
     longest = max(len(one) for one in ids)
