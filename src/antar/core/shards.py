@@ -76,8 +76,17 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
 
 def shard_about(path: Path) -> dict[str, Any]:
     """What `write_shard` was told about the shard at `path`, which is whole; mostly nothing."""
+    return dict(_proof(path).get("about", {}))
+
+
+def shard_fingerprint(path: Path) -> str | None:
+    """Of the artifact that the shard at `path`, which is whole, says it belongs to."""
+    return _proof(path).get("fingerprint")
+
+
+def _proof(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="numpy") as handle:
-        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("about", {}))
+        return json.loads((handle.metadata() or {}).get(PROOF, "{}"))
 
 
 def shard_paths(folder: Path) -> list[Path]:

@@ -24,7 +24,7 @@ from antar.core.manifest import (
     write_manifest,
 )
 from antar.core.progress import ShardBar, say
-from antar.core.shards import shard_is_whole, shard_name, shard_paths
+from antar.core.shards import shard_fingerprint, shard_is_whole, shard_name, shard_paths
 from antar.engines import Engine, InlineEngine, Job, Needs, ShardTask
 from antar.engines.base import NO_NEEDS, nothing
 from antar.stages.parts import Part
@@ -195,5 +195,11 @@ def _seal(work: Sharded, artifact: Artifact, engine: Engine) -> Manifest:
     await_shared(files, engine)
     for extra in set(shard_paths(artifact.folder)) - set(files):
         extra.unlink()  # from an earlier, longer version of this artifact
+    for file in files:
+        if shard_fingerprint(file) != artifact.fingerprint.sha256:
+            raise UserError(
+                f"{file}: expected the shard that was made now, found another's; another antar (a worker of a run "
+                "that was killed, or a run where there are no locks) writes here: stop it and run the same command"
+            )
     facts = work.facts(artifact)  # not before: they are read from the shards that are there
     return write_manifest(artifact.manifest_path, artifact.name, artifact.fingerprint, files, facts)
