@@ -11,7 +11,16 @@ from antar.core.atomic import remove_leftovers, replacing, write_json, write_tex
 from antar.core.errors import UserError
 from antar.core.hashing import sha256_json
 from antar.core.manifest import Fingerprint, damaged_files, read_manifest, why_stale, write_manifest
-from antar.core.shards import read_rows, read_shard, shard_is_whole, shard_name, shard_rows, write_shard
+from antar.core.shards import (
+    read_rows,
+    read_shard,
+    shard_about,
+    shard_fingerprint,
+    shard_is_whole,
+    shard_name,
+    shard_rows,
+    write_shard,
+)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -116,3 +125,18 @@ def test_rows_come_back_in_order(tmp_path):
     np.testing.assert_array_equal(read_rows(tmp_path, ["acts"])["acts"], rows)
     with pytest.raises(UserError, match="found none"):
         read_rows(tmp_path / "nothing", ["acts"])
+
+
+def test_a_shard_is_whole_only_as_it_was_written_to_the_last_byte(tmp_path):
+    """What it says about itself ends in the manifest, so a byte flipped there is damage too."""
+    path = tmp_path / shard_name(0)
+    write_shard(path, {"acts": np.ones((2, 2), np.float32)}, "f", {"packed": True, "token_budget": 4096})
+    assert shard_is_whole(path, "f") and not shard_is_whole(path, "g")
+    assert shard_about(path) == {"packed": True, "token_budget": 4096}
+    assert shard_fingerprint(path) == "f"
+    written = path.read_bytes()
+    for before, after in ((b"4096", b"4097"), (b"about", b"abput"), (b"packed", b"packee"), (b"true", b"trve")):
+        path.write_bytes(written.replace(before, after, 1))
+        assert not shard_is_whole(path, "f"), after
+    path.write_bytes(written[:-1] + b"\x01")
+    assert not shard_is_whole(path, "f")

@@ -29,6 +29,13 @@ FAMILIES = {
     "mistral": GATED,
     "gemma2": GATED | {"head_dim": 8},
     "gpt_neox": COMMON | {"intermediate_size": 48},
+    "qwen2_moe": GATED
+    | {
+        "num_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 24,
+    },
     "gpt2": {"n_embd": 32, "n_layer": 4, "n_head": 4, "vocab_size": 400},
 }
 

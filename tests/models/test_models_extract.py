@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import cache
 
 import numpy as np
@@ -181,6 +182,17 @@ def test_a_text_without_content_is_a_user_error(pair, cfg, tmp_path):
     assert not list(tmp_path.glob("*.safetensors"))
 
 
+def test_a_long_text_is_cut_at_its_end_whatever_the_checkpoint_says(checkpoint, texts, cfg, tmp_path):
+    folder = checkpoint(tmp_path / "left")
+    said = folder / "tokenizer_config.json"
+    said.write_text(json.dumps(json.loads(said.read_text()) | {"truncation_side": "left"}))
+    short = cfg.model_copy(update={"max_tokens": 6})
+    TokenTask(texts, ModelConfig(path=str(folder)), short, tmp_path, "t").run(0)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+    for ids, text in zip(read_tokens(tmp_path / shard_name(0)).ids, texts, strict=False):
+        assert ids.tolist() == tokenizer(text)["input_ids"][:6]
+
+
 def test_out_of_memory_halves_the_budget_and_changes_nothing_else(pair, texts, cfg, tmp_path, monkeypatch):
     extract({"base": pair["base"]}, cfg, tmp_path / "roomy", texts)
     forward = torch.nn.Module.__call__
@@ -210,6 +222,10 @@ def test_overflow_in_half_precision_is_a_user_error(checkpoint, texts, cfg, tmp_
     half = cfg.model_copy(update={"dtype": "float16"})
     with pytest.raises(UserError, match=r"found infinities in float16; set extract\.dtype"):
         extract({"base": ModelConfig(path=str(folder))}, half, tmp_path, texts[:3])
+    masked = half.model_copy(update={"outliers": True})
+    with pytest.raises(UserError, match=r"layer \d: .*found infinities in float16; set extract\.dtype"):
+        extract({"base": ModelConfig(path=str(folder))}, masked, tmp_path / "masked", texts[:3])
+    assert not list((tmp_path / "masked").rglob("*.*"))
 
 
 def test_a_pass_runs_on_the_threads_of_the_config_and_leaves_the_others_alone(pair, cfg):

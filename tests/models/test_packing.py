@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 
 from antar.models import ModelConfig
 from antar.models.forward import Reader, batches, packed_batches
-from antar.models.packing import Spans, attend, packed
+from antar.models.packing import PROBE_LENGTHS, Spans, _beyond_the_probe, attend, can_pack, packed
 
 LENGTHS = (9, 4, 4, 4, 1, 7)
 PACKABLE = ("qwen2", "llama", "mistral", "gpt_neox", "gpt2")
@@ -57,6 +59,55 @@ def test_a_sliding_window_is_kept(checkpoint, cfg, tmp_path, window):
     for one, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert np.abs(found[0] - unlimited[0]).max() > 1e-3  # nine tokens: the window is felt
+
+
+def test_a_window_that_stands_in_the_mask_alone_is_padded(checkpoint, cfg, tmp_path):
+    """No block says it to attention, and the probe's texts are shorter than the window."""
+    window = {"use_sliding_window": True, "sliding_window": 12, "max_window_layers": 4}
+    model = ModelConfig(path=str(checkpoint(tmp_path / "w", "qwen2_moe", **window)))
+    reader = Reader(model, cfg)
+    assert reader.unpacked == "its mask limits attention to a window of which attention is not told"
+    ids = [np.random.default_rng(1).integers(3, 380, 40).astype(np.int32)]
+    wide = hidden(Reader(ModelConfig(path=str(checkpoint(tmp_path / "m", "qwen2_moe"))), cfg), ids, [3])[3][0]
+    found = hidden(reader, ids, [3])[3][0]
+    np.testing.assert_allclose(found[:12], wide[:12], rtol=1e-4, atol=1e-5)
+    assert np.abs(found[12:] - wide[12:]).max() > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("config", "deepest", "told", "packs"),
+    [
+        ({}, 3, 0, True),
+        ({"sliding_window": 4096}, 3, 4, True),
+        ({"sliding_window": 4096}, 3, 0, False),
+        ({"sliding_window": 0}, 3, 0, True),
+        ({"attention_chunk_size": 8192}, 3, 0, False),
+        ({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 4096}, 0, 0, True),
+        ({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 4096}, 1, 0, False),
+        ({"layer_types": ["full_attention", "sliding_attention"], "sliding_window": 4096}, 1, 1, True),
+        ({"attn_temperature_tuning": True}, 3, 0, False),
+    ],
+)
+def test_what_only_long_texts_or_batches_show_is_read_in_the_config(config, deepest, told, packs):
+    spans = Spans(np.array(LENGTHS), torch.device("cpu"), windows=told)
+    assert (_beyond_the_probe(SimpleNamespace(**config), deepest, spans) is None) == packs
+
+
+def test_an_attention_sink_does_not_hide_that_the_other_tokens_differ():
+    class Model:
+        config = SimpleNamespace(vocab_size=100)
+        config.get_text_config = lambda: Model.config
+
+        def forward(self, position_ids): ...
+
+    wanted = torch.randn(sum(PROBE_LENGTHS), 8)
+    wanted[0] = 1e5
+    other = torch.cat([wanted[:9], torch.randn(len(wanted) - 9, 8)])
+    spans = Spans(np.array(PROBE_LENGTHS), torch.device("cpu"), calls=3)
+    assert can_pack(Model(), 2, lambda _: wanted, lambda _: (wanted.clone(), spans)) is None
+    reason = can_pack(Model(), 2, lambda _: wanted, lambda _: (other, spans))
+    assert reason is not None
+    assert reason.startswith("its packed and padded passes differ by")
 
 
 def test_a_text_does_not_see_its_neighbours(pair, cfg):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 
+from antar.core.errors import UserError
 from antar.core.manifest import Fingerprint, read_manifest
-from antar.core.shards import read_rows, shard_name, write_shard
+from antar.core.shards import read_rows, shard_name, shard_paths, write_shard
 from antar.engines import InlineEngine
 from antar.stages.artifact import Artifact, Sharded, ensure_all, ensure_files
 
@@ -77,6 +80,46 @@ def test_shards_of_a_longer_past_are_removed(tmp_path):
     manifest = shorter.ensure(n=2)
     assert list(manifest.files) == [shard_name(0), shard_name(1)]
     assert not (tmp_path / shard_name(3)).exists()
+
+
+def test_facts_are_those_of_its_own_shards(tmp_path):
+    """Also where a longer past left shards, and where another machine's new ones are seen late."""
+    Numbers(tmp_path).ensure(n=4)
+    late = tmp_path.with_name("late")
+
+    class Elsewhere(InlineEngine):
+        local = False
+
+        def map(self, jobs, needs=None):
+            super().map(jobs)
+            (tmp_path / shard_name(0)).rename(late)
+            threading.Timer(0.2, late.rename, [tmp_path / shard_name(0)]).start()
+
+    shorter = Numbers(tmp_path, code="v2")
+
+    def facts(artifact):
+        return {"shards": [path.stem for path in shard_paths(artifact.folder)]}
+
+    work = Sharded("shards", [shorter.artifact], 2, lambda: shorter.task, facts)
+    ((manifest,),) = ensure_all([work], Elsewhere())
+    assert manifest.facts == {"shards": ["00000", "00001"]}
+
+
+def test_a_shard_that_another_put_in_the_place_of_one_is_not_sealed(tmp_path):
+    """A worker that outlived its killed driver may still write, for the study as it was then."""
+    older, newer = Numbers(tmp_path, code="v1"), Numbers(tmp_path, code="v2")
+
+    class Meanwhile(InlineEngine):
+        def map(self, jobs, needs=None):
+            super().map(jobs)
+            older.task(1)
+
+    work = Sharded("shards", [newer.artifact], 3, lambda: newer.task)
+    with pytest.raises(UserError, match=r"00001\.safetensors: expected the shard that was made now, found another's"):
+        ensure_all([work], Meanwhile())
+    assert read_manifest(newer.artifact.manifest_path) is None
+    newer.ensure(n=3)
+    assert newer.made == [0, 1, 2, 1]
 
 
 def test_files_are_made_once_and_a_failed_make_leaves_no_manifest(tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -17,6 +18,7 @@ from antar.core.errors import UserError
 from antar.core.manifest import MANIFEST_NAME, Fingerprint, write_manifest
 from antar.core.shards import shard_name, write_shard
 from antar.core.sites import DictionaryId, Site
+from antar.core.sparse import SparseCodes
 from antar.dictionaries import load_dictionary
 from antar.engines import InlineEngine
 from antar.features import ContrastConfig, measure_contrasts
@@ -206,6 +208,29 @@ def test_training_sees_the_tokens_of_its_texts_only(many_tokens) -> None:
         manifest = context.manifest(f"dictionaries/{one.folder}")
         assert manifest.facts["rows_train"] == sides * sum(len(made["base"][i]) for i in rows)
         assert manifest.facts["rows_val"] == sides * sum(len(made["base"][i]) for i in val)
+
+
+def test_what_fires_in_training_holds_memory_that_does_not_grow_with_the_tokens() -> None:
+    n_latents, pieces = 4096, 800
+
+    class Rows:
+        sizes = np.ones(pieces, np.int64)
+
+        def read(self, piece: int) -> np.ndarray:
+            return np.full((1, 1), piece, np.float32)
+
+    class Latents:
+        decoder_nd = np.zeros((n_latents, 1), np.float32)
+
+        def encode(self, acts_nd: np.ndarray) -> SparseCodes:
+            return SparseCodes(2 * acts_nd.astype(np.int32), np.ones((1, 1), np.float32), n_latents)
+
+    tracemalloc.start()
+    fires = train.fires_in_training(cast(Any, Latents()), cast(Any, Rows()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert np.flatnonzero(fires).tolist() == list(range(0, 2 * pieces, 2))
+    assert peak < 8 * 8 * n_latents  # a count for each piece would be 100 times as much
 
 
 def test_metrics_are_of_a_sample_that_is_told(many_tokens, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from antar.core.atomic import write_safetensors
 from antar.core.errors import UserError
+from antar.core.hashing import sha256_json
 
 PROOF = "antar"
 
@@ -47,7 +48,7 @@ def write_shard(
     # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
     proof: dict[str, object] = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
     if about:
-        proof["about"] = dict(about)
+        proof |= {"about": dict(about), "about_sha256": sha256_json(dict(about))}
     write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
 
 
@@ -60,12 +61,16 @@ def read_shard(path: Path) -> dict[str, np.ndarray]:
 
 
 def shard_is_whole(path: Path, fingerprint: str) -> bool:
-    """True when the file at `path` belongs to `fingerprint` and its tensors have the checksum that it states."""
+    """True when the file at `path` belongs to `fingerprint`, and its tensors and what it says about itself have the
+    checksums that it states."""
     if not path.is_file():
         return False
     try:
         with safe_open(path, framework="numpy") as handle:
             stated = json.loads((handle.metadata() or {}).get(PROOF, "{}"))
+            about = stated.get("about")
+            if stated.get("about_sha256") != (about and sha256_json(about)):
+                return False
             if stated.get("fingerprint") != fingerprint:
                 return False
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
@@ -76,8 +81,17 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
 
 def shard_about(path: Path) -> dict[str, Any]:
     """What `write_shard` was told about the shard at `path`, which is whole; mostly nothing."""
+    return dict(_proof(path).get("about", {}))
+
+
+def shard_fingerprint(path: Path) -> str | None:
+    """Of the artifact that the shard at `path`, which is whole, says it belongs to."""
+    return _proof(path).get("fingerprint")
+
+
+def _proof(path: Path) -> dict[str, Any]:
     with safe_open(path, framework="numpy") as handle:
-        return dict(json.loads((handle.metadata() or {}).get(PROOF, "{}")).get("about", {}))
+        return json.loads((handle.metadata() or {}).get(PROOF, "{}"))
 
 
 def shard_paths(folder: Path) -> list[Path]:

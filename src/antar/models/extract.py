@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from antar.core.errors import UserError
 from antar.core.progress import Bar
 from antar.core.shards import shard_is_whole, shard_name, write_shard
 from antar.models.config import ExtractConfig, ModelConfig, Pooling
-from antar.models.forward import Reader
+from antar.models.forward import Reader, not_finite_in
 from antar.models.pooling import pool
 from antar.models.tokens import TokenShard, read_tokens
 
@@ -66,10 +65,7 @@ class SideTask:
         acts = read_pooled(reader, tokens, layers, self.cfg.pooling, self._advance)
         for layer, rows_nd in acts.items():
             if not np.isfinite(rows_nd).all():
-                raise UserError(
-                    f"{self.model.display}, layer {layer}: expected finite activations, found infinities in "
-                    f"{self.cfg.dtype}; set extract.dtype to bfloat16 or float32"
-                )
+                raise not_finite_in(self.model, layer, self.cfg)
         return acts
 
 

@@ -20,7 +20,7 @@ from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.core.threads import torch_threads
 from antar.models.config import ExtractConfig, ModelConfig
-from antar.models.packing import can_pack, packed
+from antar.models.packing import Spans, can_pack, packed
 from antar.models.pair import decoder_blocks, load_model, pick_device
 
 Reduce = Callable[[Tensor, np.ndarray], Tensor]
@@ -97,9 +97,9 @@ class Reader:
         def padded(ids: Sequence[np.ndarray]) -> Tensor:
             return self._padded(ids, np.arange(len(ids)), [deepest], whole)[deepest]
 
-        def packed_pass(ids: Sequence[np.ndarray]) -> tuple[Tensor, int]:
-            found, calls = self._packed(ids, np.arange(len(ids)), [deepest], whole)
-            return found[deepest], calls
+        def packed_pass(ids: Sequence[np.ndarray]) -> tuple[Tensor, Spans]:
+            found, spans = self._packed(ids, np.arange(len(ids)), [deepest], whole)
+            return found[deepest], spans
 
         return can_pack(self.model, deepest, padded, packed_pass)
 
@@ -163,8 +163,8 @@ class Reader:
 
     def _packed(
         self, ids: Sequence[np.ndarray], rows: np.ndarray, layers: Sequence[int], reduce: Reduce
-    ) -> tuple[dict[int, Tensor], int]:
-        """Also: how many times the blocks asked for attention."""
+    ) -> tuple[dict[int, Tensor], Spans]:
+        """Also: what the blocks asked of attention."""
         ids_1t = torch.from_numpy(np.concatenate(ids).astype(np.int64))[None].to(self.device)
 
         def reduced(hidden_1td: Tensor) -> Tensor:
@@ -173,7 +173,7 @@ class Reader:
         lengths = np.array([len(one) for one in ids])
         with packed(self.model, lengths, self.device) as spans, self._hooked(layers, reduced) as kept:
             self.model(input_ids=ids_1t, position_ids=spans.positions(), use_cache=False)
-        return kept, spans.calls
+        return kept, spans
 
     @contextmanager
     def _hooked(self, layers: Sequence[int], reduce: Callable[[Tensor], Tensor]) -> Generator[dict[int, Tensor]]:
@@ -209,6 +209,14 @@ class Reader:
         tried = n_texts * longest if self.unpacked else tokens
         self.budget, self.shrunk = max(longest, min(self.budget, tried) // 2), True
         say(f"  {self.name}: out of memory on {self.device}; going on with {self.budget:,} tokens a batch")
+
+
+def not_finite_in(model: ModelConfig, layer: int, cfg: ExtractConfig) -> UserError:
+    """The error for a pass whose arithmetic overflowed."""
+    return UserError(
+        f"{model.display}, layer {layer}: expected finite activations, found infinities in {cfg.dtype}; set "
+        "extract.dtype to bfloat16 or float32"
+    )
 
 
 def pad_right(ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

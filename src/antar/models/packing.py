@@ -6,13 +6,14 @@ each text, so no mask is built and no token is spent on padding. On a GPU it is 
 texts of equal length go through scaled dot-product attention together, which batches sorted by length make few calls.
 
 Not every architecture allows it (attention of its own, token mixing outside attention, soft caps). `can_pack` finds
-out by trying: the packed pass must call our attention once in every block, and give what the padded pass gives.
+out by trying: the packed pass must call our attention once in every block, and give what the padded pass gives. What
+no short trial can show (a window of thousands of tokens that is drawn in the mask alone) is read in the config.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -40,12 +41,14 @@ class NotPackable(Exception):
 class Spans:
     """Where the texts of a packed batch lie. lengths `[b]`: tokens of each, one after another.
 
-    calls: how many times attention was asked for since these spans were made
+    calls: how many times attention was asked for since these spans were made; windows: how many of these times it
+    was told of a sliding window
     """
 
     lengths: np.ndarray
     device: torch.device
     calls: int = 0
+    windows: int = 0
     _varlen: tuple[Tensor, int] | None = field(default=None, repr=False)
 
     def groups(self) -> list[tuple[int, int, int]]:
@@ -113,6 +116,7 @@ def attend(
     if not (options.get("is_causal") is not False and getattr(module, "is_causal", True)):
         raise NotPackable("attention to later tokens")
     window: int | None = options.get("sliding_window")
+    spans.windows += window is not None
     longest = int(spans.lengths.max())
     window = None if window is None or window >= longest else window
     scale: float | None = options.get("scaling")
@@ -175,25 +179,50 @@ def _varlen_kernel() -> Any:
     return varlen_attn if "window_size" in inspect.signature(varlen_attn).parameters else None
 
 
-def can_pack(model: Any, deepest: int, padded: Any, packed_pass: Any) -> str | None:
+def can_pack(
+    model: Any,
+    deepest: int,
+    padded: Callable[[Sequence[np.ndarray]], Tensor],
+    packed_pass: Callable[[Sequence[np.ndarray]], tuple[Tensor, Spans]],
+) -> str | None:
     """Why texts cannot be packed in `model`; None when they can.
 
     padded, packed_pass: functions from a list of token ids `[t]` to the hidden states `[tokens, d]` after block
-    `deepest`, texts one after another; `packed_pass` also returns how often it was asked for attention.
+    `deepest`, texts one after another; `packed_pass` also returns the spans that attention was asked over.
     """
     if "position_ids" not in inspect.signature(model.forward).parameters:
         return "its forward pass takes no positions"
-    vocabulary = int(model.config.get_text_config().vocab_size)
+    config = model.config.get_text_config()
     rng = np.random.default_rng(0)
-    probe: Sequence[np.ndarray] = [rng.integers(0, vocabulary, length) for length in PROBE_LENGTHS]
+    probe: Sequence[np.ndarray] = [rng.integers(0, int(config.vocab_size), length) for length in PROBE_LENGTHS]
     try:
-        found, calls = packed_pass(probe)
+        found, spans = packed_pass(probe)
     except (NotPackable, RuntimeError, TypeError, ValueError, AttributeError, KeyError) as error:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
-    if calls != deepest + 1:
-        return f"{calls} of its first {deepest + 1} blocks asked for attention"
-    wanted = padded(probe)
-    apart = float((found - wanted).float().norm() / wanted.float().norm())
-    if not apart < _TOLERANCE.get(wanted.dtype, _HALF_TOLERANCE):
+    if spans.calls != deepest + 1:
+        return f"{spans.calls} of its first {deepest + 1} blocks asked for attention"
+    if why := _beyond_the_probe(config, deepest, spans):
+        return why
+    wanted = padded(probe).float()
+    # Token by token: the norm of all would be that of an attention sink, beside which the others do not count.
+    sizes = wanted.norm(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)  # a padding token's may be 0
+    apart = float(((found.float() - wanted).norm(dim=-1) / sizes).mean())
+    if not apart < _TOLERANCE.get(found.dtype, _HALF_TOLERANCE):
         return f"its packed and padded passes differ by {apart:.2g} of their size"
+    return None
+
+
+def _beyond_the_probe(config: Any, deepest: int, spans: Spans) -> str | None:
+    """What limits or scales attention by more than the arguments that it is called with, and only in texts or batches
+    longer than the probe: windows and chunks that stand in the mask alone (Qwen2-MoE, Phi-MoE, Llama 4), and a scale
+    by the place in the row (Llama 4)."""
+    kinds: Sequence[str] | None = getattr(config, "layer_types", None)
+    if kinds is not None:
+        limited = any(kind != "full_attention" for kind in kinds[: deepest + 1])
+    else:
+        limited = any(getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    if limited and not spans.windows:
+        return "its mask limits attention to a window of which attention is not told"
+    if getattr(config, "attn_temperature_tuning", None):
+        return "its attention is scaled by the place in the batch, not in the text"
     return None

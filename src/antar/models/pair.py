@@ -110,7 +110,7 @@ def load_config(cfg: ModelConfig) -> PretrainedConfig:
 
 
 def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; it pads on the right."""
+    """The checkpoint's tokenizer; it pads, and cuts a long text, on the right."""
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
     from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
@@ -124,7 +124,7 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
             tokenizer = (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unreadable(cfg, "a tokenizer that transformers can read", error) from error
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
 

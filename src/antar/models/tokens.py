@@ -30,7 +30,7 @@ from antar.core.errors import UserError
 from antar.core.hashing import sha256_json
 from antar.core.shards import read_shard, shard_is_whole, shard_name, shard_rows, write_shard
 from antar.models.config import ExtractConfig, ModelConfig
-from antar.models.forward import Reader
+from antar.models.forward import Reader, not_finite_in
 from antar.models.pair import load_tokenizer
 from antar.models.template import ChatTemplate
 
@@ -198,6 +198,9 @@ class TokenTask:
             * float(np.median(np.concatenate([norm[keep] for norm, keep in zip(norms, tokens.keep, strict=True)])))
             for layer, norms in self._norms(tokens).items()
         }
+        for layer, value in thresholds.items():
+            if not np.isfinite(value):
+                raise not_finite_in(self.model, layer, self.cfg)
         named = {str(layer): value for layer, value in thresholds.items()}
         found = {"fingerprint": self.fingerprint, "texts": len(rows), "thresholds": named}
         write_json(self.folder / THRESHOLDS_NAME, {**found, "seal": sha256_json(found)})

@@ -24,7 +24,7 @@ from antar.core.manifest import (
     write_manifest,
 )
 from antar.core.progress import ShardBar, say
-from antar.core.shards import shard_is_whole, shard_name, shard_paths
+from antar.core.shards import shard_fingerprint, shard_is_whole, shard_name, shard_paths
 from antar.engines import Engine, InlineEngine, Job, Needs, ShardTask
 from antar.engines.base import NO_NEEDS, nothing
 from antar.stages.parts import Part
@@ -149,7 +149,7 @@ def ensure_all(works: Sequence[Sharded], engine: Engine, needs: Needs = NO_NEEDS
     made: list[list[Manifest]] = []
     for at, work in enumerate(works):
         if at in stale:
-            made.append([_seal(artifact, work.n_shards, work.facts(artifact), engine) for artifact in work.artifacts])
+            made.append([_seal(work, artifact, engine) for artifact in work.artifacts])
         else:
             made.append([state.manifest for state in states[at] if state.manifest is not None])
     return made
@@ -190,9 +190,16 @@ def _shard_everywhere(artifacts: Sequence[Artifact], shard: int) -> bool:
     return all(shard_is_whole(a.folder / name, a.fingerprint.sha256) for a in artifacts)
 
 
-def _seal(artifact: Artifact, n_shards: int, facts: Mapping[str, Any], engine: Engine) -> Manifest:
-    files = [artifact.folder / shard_name(shard) for shard in range(n_shards)]
+def _seal(work: Sharded, artifact: Artifact, engine: Engine) -> Manifest:
+    files = [artifact.folder / shard_name(shard) for shard in range(work.n_shards)]
     await_shared(files, engine)
     for extra in set(shard_paths(artifact.folder)) - set(files):
         extra.unlink()  # from an earlier, longer version of this artifact
+    for file in files:
+        if shard_fingerprint(file) != artifact.fingerprint.sha256:
+            raise UserError(
+                f"{file}: expected the shard that was made now, found another's; another antar (a worker of a run "
+                "that was killed, or a run where there are no locks) writes here: stop it and run the same command"
+            )
+    facts = work.facts(artifact)  # not before: they are read from the shards that are there
     return write_manifest(artifact.manifest_path, artifact.name, artifact.fingerprint, files, facts)

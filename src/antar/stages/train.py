@@ -271,8 +271,10 @@ def fires_in_training(dictionary: Dictionary, rows: np.ndarray | TokenRows) -> n
     """bool `[n_latents]`: which latents fire on any of the rows."""
     if isinstance(rows, np.ndarray):
         return encode_site(dictionary, rows).firing_counts() > 0
-    pieces = (encode_site(dictionary, rows.read(piece)) for piece in range(len(rows.sizes)))
-    return np.sum([codes.firing_counts() for codes in pieces], axis=0) > 0
+    fires = np.zeros(len(dictionary.decoder_nd), bool)
+    for piece in range(len(rows.sizes)):  # one after another: 20 million tokens are 20,000 pieces
+        fires |= encode_site(dictionary, rows.read(piece)).firing_counts() > 0
+    return fires
 
 
 def both_sides(rows: np.ndarray, n_texts: int) -> np.ndarray:
