@@ -107,7 +107,7 @@ UNSEALED = {
     "organism": ("chat", 1, "organism/base/model.safetensors", "is edited"),
     "extract": ("00002", 1, "activations/tokens/00001.safetensors", ""),
     "train": ("/checkpoint/", 8, "dictionaries/*/checkpoint/training.safetensors", "is damaged"),
-    "features": ("manifest.json", 2, "codes/*/00000.safetensors", ""),
+    "features": ("00000.safetensors", 8, "codes/*/00000.safetensors", ""),
     "interpret": ("predictions.jsonl", 1, "interpret/labels.jsonl", "damaged lines are made again"),
 }
 """Stage → what it is killed at (the n-th change to such a file), what is then flipped, and what is said of it."""
