@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from antar.core.errors import UserError
 from antar.core.shards import read_rows, read_shard, shard_about, shard_name
 from antar.core.sites import Site
-from antar.models import ModelConfig, SideTask, TokenTask, n_shards, read_site, site_folder
+from antar.models import ModelConfig, SideTask, TokenTask, forced_budget, n_shards, read_site, site_folder
 from antar.models.forward import Reader, batches
 from antar.models.tokens import read_tokens
 
@@ -211,6 +211,10 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing_else(pair, texts, c
     np.testing.assert_allclose(
         read_shard(tmp_path / "narrow" / shard_name(0))["acts"], expected, rtol=1e-4, atol=1e-5
     )
+
+    masked = cfg.model_copy(update={"outliers": True})
+    TokenTask(texts, pair["base"], masked, tmp_path / "masked", "t").run(0)
+    assert forced_budget(tmp_path / "masked") == {"token_budget": 40}, "the mask is found by a pass, too"
 
     monkeypatch.setattr(torch.nn.Module, "__call__", lambda *_, **__: (_ for _ in ()).throw(torch.OutOfMemoryError()))
     with pytest.raises(UserError, match=r"one text of .* tokens does not fit"):

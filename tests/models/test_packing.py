@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from antar.core.errors import UserError
 from antar.models import ModelConfig
 from antar.models.forward import Reader, batches, packed_batches
 from antar.models.packing import PROBE_LENGTHS, Spans, _beyond_the_probe, attend, can_pack, packed
@@ -193,3 +194,21 @@ def test_batches_hold_each_text_once_longest_first_within_the_budget(cut, budget
     for one in made:
         tokens = lengths[one].sum() if cut is packed_batches else lengths[one].max() * len(one)
         assert len(one) == 1 or tokens <= budget
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+        {"rope_type": "longrope", "rope_theta": 10000.0, "original_max_position_embeddings": 12, "factor": 4.0,
+         "short_factor": [1.0] * 4, "long_factor": [3.0] * 4},
+    ],
+)  # fmt: skip
+def test_positions_that_turn_with_the_longest_text_of_a_batch_are_refused(checkpoint, cfg, tmp_path, rope):
+    path = checkpoint(tmp_path / "rope", "llama", max_position_embeddings=12, rope_parameters=rope)
+    reader = Reader(ModelConfig(path=str(path)), cfg)
+    short, full, long = (np.arange(5, 5 + n, dtype=np.int32) for n in (6, 12, 13))
+    together, alone = hidden(reader, [short, full], [3])[3][0], hidden(reader, [short], [3])[3][0]
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"at most 12 tokens, found 13: .* set extract\.max_tokens lower"):
+        hidden(reader, [short, long], [3])

@@ -7,7 +7,7 @@ from antar.models.pair import PairFacts, check_pair, load_model, load_tokenizer
 from antar.models.precision import PrecisionTask, delta_error, sample_rows
 from antar.models.precision import warning as precision_warning
 from antar.models.read import SiteRows, read_site
-from antar.models.stored import site_folder
+from antar.models.stored import forced_budget, site_folder
 from antar.models.template import ChatTemplate, check_template
 from antar.models.token_rows import Block, TokenRows, TokenSite
 from antar.models.tokens import TokenTask, n_shards
@@ -28,6 +28,7 @@ __all__ = [
     "check_template",
     "delta_error",
     "export_npz",
+    "forced_budget",
     "load_model",
     "load_tokenizer",
     "n_shards",

@@ -64,6 +64,21 @@ def packed_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return made
 
 
+def turning_alike(config: Any) -> int | None:
+    """The length up to which all texts' rotary positions turn alike; None where that is at any length.
+
+    `dynamic` and `longrope` scale the frequencies by the longest text of a batch once it passes the pretraining
+    length, so there a text's vectors would depend on its neighbours.
+    """
+    stated = getattr(config, "rope_parameters", None) or {}
+    each = [one for one in stated.values() if isinstance(one, dict)] or [stated]
+    for one in each:
+        if one.get("rope_type") in ("dynamic", "longrope"):
+            name = "original_max_position_embeddings"
+            return int(one.get(name) or getattr(config, name, None) or config.max_position_embeddings)
+    return None
+
+
 class Reader:
     """One checkpoint, loaded, with its blocks found. Reads any subset of its layers.
 
@@ -80,13 +95,18 @@ class Reader:
         self.shrunk = False
         text_config = self.model.config.get_text_config()
         self.d_model = int(text_config.hidden_size)
+        self._turn_alike = turning_alike(text_config)
         self._blocks = decoder_blocks(self.model, int(text_config.num_hidden_layers))
         with torch_threads(cfg.threads):
             self.unpacked = self._why_unpacked(max(cfg.layers)) if cfg.packing else "packing is off"
 
     def facts(self) -> dict[str, int | bool]:
         """What this machine made of the settings, as far as it can change the last bits of a result."""
-        return {"packed": self.unpacked is None} | ({"token_budget": self.budget} if self.shrunk else {})
+        return {"packed": self.unpacked is None, **self.forced()}
+
+    def forced(self) -> dict[str, int]:
+        """The token budget, where memory ran out under the one that was set."""
+        return {"token_budget": self.budget} if self.shrunk else {}
 
     def _why_unpacked(self, deepest: int) -> str | None:
         deepest = min(deepest, len(self._blocks) - 1)
@@ -112,6 +132,11 @@ class Reader:
         fit is a UserError.
         """
         lengths = np.array([len(one) for one in ids])
+        if self._turn_alike is not None and lengths.max(initial=0) > self._turn_alike:
+            raise UserError(
+                f"{self.name}: expected texts of at most {self._turn_alike} tokens, found {lengths.max()}: beyond "
+                "that its rotary positions depend on the longest text of a batch; set extract.max_tokens lower"
+            )
         pending = self._batches(lengths, np.arange(len(ids)))
         while pending:
             batch = pending.pop()

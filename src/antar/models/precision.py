@@ -49,7 +49,8 @@ class PrecisionTask:
             return
         reader = Reader(self.models[shard], self.cfg.model_copy(update={"dtype": "float32"}))
         exact = read_pooled(reader, self._sample(), self.cfg.layers, a_text(self.cfg.pooling))
-        write_shard(path, {f"layer_{layer:02d}": acts_nd for layer, acts_nd in exact.items()}, self.fingerprint)
+        named = {f"layer_{layer:02d}": acts_nd for layer, acts_nd in exact.items()}
+        write_shard(path, named, self.fingerprint, reader.forced())
 
     def _sample(self) -> TokenShard:
         ids: list[np.ndarray] = []

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from antar.core.errors import UserError
-from antar.core.shards import PROOF
+from antar.core.shards import PROOF, shard_about, shard_paths
 from antar.core.sites import Site
 
 
@@ -26,6 +26,12 @@ def not_finite(site: Site, bad: int, width: int, where: str) -> UserError:
         f"{site}: expected finite numbers, found NaN or infinity in {bad} of {width} columns of {where}; remove this "
         "shard and run `antar extract STUDY`"
     )
+
+
+def forced_budget(folder: Path) -> dict[str, int]:
+    """`token_budget`: the smallest that lack of memory forced on the shards in `folder`; empty where none."""
+    said = [shard_about(path).get("token_budget") for path in shard_paths(folder)]
+    return {"token_budget": min(known)} if (known := [one for one in said if one]) else {}
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -89,10 +89,11 @@ class TokenTask:
         rows = shard_rows(len(self.texts), self.cfg.texts_per_shard)[shard]
         tokens = self._tokenise(rows)
         left_out = [0] * len(rows)
-        about: dict[str, dict[str, float]] = {}
+        about: dict[str, Any] = {}
         if self.cfg.outliers:
             tokens, left_out = self._without_outliers(tokens)
             about = {"outlier_thresholds": {str(layer): value for layer, value in self._thresholds().items()}}
+            about |= self._reader.forced() if self._reader else {}
         lengths = [len(ids) for ids in tokens.ids]
         arrays = {
             "ids": np.concatenate(tokens.ids).astype(np.int32),

@@ -13,7 +13,7 @@ from antar.core.shards import shard_about, shard_paths, shard_rows
 from antar.core.sites import Site
 from antar.corpora.schema import CHAT, READING
 from antar.engines import ShardTask
-from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_template, n_shards
+from antar.models import PairFacts, SideTask, TokenTask, check_pair, check_template, forced_budget, n_shards
 from antar.models.config import ModelConfig
 from antar.stages.artifact import Artifact, Sharded, ensure_all, make_part
 from antar.stages.context import Context, config_slice
@@ -61,7 +61,7 @@ def make_tokens(context: Context) -> Artifact:
     with progress("tokens", shards, "shards") as bar:
         own_bar = ShardBar(bar, [1] * shards)
         work = Sharded(
-            "tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, _thresholds_of, own_bar
+            "tokens", [tokens], shards, lambda: _Tokens(context.apart(), tokens).run, _of_the_mask, own_bar
         )
         if context.part is not None:
             make_part(work, context.part)
@@ -114,18 +114,17 @@ class _Tokens:
         self._task.run(shard)
 
 
-def _thresholds_of(artifact: Artifact) -> dict[str, Any]:
-    """The norms above which a token is an outlier, as any shard says; nothing where none were looked for."""
-    return shard_about(shard_paths(artifact.folder)[0])
+def _of_the_mask(artifact: Artifact) -> dict[str, Any]:
+    """The norms above which a token is an outlier, as any shard says, and a token budget halved on the way; nothing
+    where none were looked for."""
+    return shard_about(shard_paths(artifact.folder)[0]) | forced_budget(artifact.folder)
 
 
 def _forced_on(artifact: Artifact) -> dict[str, int | bool]:
     """What the machine made of the settings, as the shards say: whether texts were packed, and a token budget halved
     for lack of memory (the one thing that may change bits)."""
     said = [shard_about(path) for path in shard_paths(artifact.folder)]
-    budgets = [about["token_budget"] for about in said if "token_budget" in about]
-    packed: dict[str, int | bool] = {"packed": all(about.get("packed", False) for about in said)}
-    return packed | ({"token_budget": min(budgets)} if budgets else {})
+    return {"packed": all(about.get("packed", False) for about in said)} | forced_budget(artifact.folder)
 
 
 def tokens_artifact(context: Context) -> Artifact:

@@ -10,7 +10,7 @@ from antar.core.progress import ShardBar, progress, say
 from antar.core.shards import read_shard, shard_name
 from antar.core.sites import UNTRAINED, Site
 from antar.engines import ShardTask
-from antar.models import PrecisionTask, delta_error, precision_warning, read_site, sample_rows
+from antar.models import PrecisionTask, delta_error, forced_budget, precision_warning, read_site, sample_rows
 from antar.models.config import ModelConfig
 from antar.stages.artifact import Artifact, Sharded, ensure_all
 from antar.stages.context import Context, config_slice
@@ -57,7 +57,7 @@ def make_precision(context: Context, artifact: Artifact, tokens: Artifact) -> No
             [artifact],
             len(models),
             start,
-            lambda _: {"dtype": cfg.dtype, "errors": _errors(context, artifact)},
+            lambda _: {"dtype": cfg.dtype, "errors": _errors(context, artifact), **forced_budget(artifact.folder)},
             ShardBar(bar, [1] * len(models)),
         )
         needs = context.needs(context.study.engine.extract, cfg.device, cfg.threads)
