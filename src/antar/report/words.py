@@ -9,50 +9,58 @@ markup: what comes from data sets stays a part, and is never read as a template.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from string import Formatter
+from typing import Self
 
 
-@dataclass(frozen=True)
-class Cited:
+class _Sentence(str):
+    """Text that stays in parts when it is put together with other text."""
+
+    __slots__ = ()
+
+    def __add__(self, other: str) -> Words:
+        return Words((*parts_of(self), *parts_of(other)))
+
+    def __radd__(self, other: str) -> Words:
+        return Words((*parts_of(other), *parts_of(self)))
+
+
+class Cited(_Sentence):
     """A number (or a text of the run) as it is shown, and where it comes from."""
 
-    text: str
+    __slots__ = ("source",)
     source: str
 
-    def __str__(self) -> str:
-        return self.text
+    def __new__(cls, text: str, source: str) -> Self:
+        made = super().__new__(cls, text)
+        made.source = source
+        return made
 
 
-@dataclass(frozen=True)
-class Words:
-    """Plain text and cited parts, in order."""
+class Words(_Sentence):
+    """Plain text and cited parts, in order. As a string it is the text alone."""
 
-    parts: tuple[str | Cited, ...] = ()
+    __slots__ = ("parts",)
+    parts: tuple[str, ...]
 
-    def __str__(self) -> str:
-        return "".join(map(str, self.parts))
-
-    def __add__(self, other: Prose) -> Words:
-        return Words((*self.parts, *parts_of(other)))
-
-    def __radd__(self, other: Prose) -> Words:
-        return Words((*parts_of(other), *self.parts))
-
-    def __bool__(self) -> bool:
-        return bool(str(self))
+    def __new__(cls, parts: Sequence[str] = ()) -> Self:
+        made = super().__new__(cls, "".join(str(part) for part in parts))
+        made.parts = tuple(part for part in parts if part)
+        return made
 
 
-Prose = str | Cited | Words
+Prose = str
+"""Text that may be `Cited` or `Words`, and is shown with its sources where it is."""
 
 
-def parts_of(prose: Prose) -> tuple[str | Cited, ...]:
+def parts_of(prose: Prose) -> tuple[str, ...]:
+    """Plain and cited parts of a text; of a plain one, itself."""
     return prose.parts if isinstance(prose, Words) else (prose,)
 
 
 def told(template: str, *parts: Prose) -> Words:
     """`template` with each `{}` replaced by the next of `parts`. Only the template is read as one."""
-    found: list[str | Cited] = []
+    found: list[str] = []
     waiting = list(parts)
     for literal, name, spec, conversion in Formatter().parse(template):
         if literal:
@@ -69,8 +77,8 @@ def told(template: str, *parts: Prose) -> Words:
 def joined(items: Sequence[Prose], between: str = " ") -> Words:
     """The items with `between` between them; empty ones are left out."""
     made = Words()
-    for item in (item for item in items if str(item)):
-        made = made + between + item if made.parts else made + item
+    for item in filter(None, items):
+        made = made + between + item if made else made + item
     return made
 
 
@@ -83,4 +91,4 @@ def listed(items: Sequence[Prose], last: str = "and") -> Words:
 
 def counted(count: Cited, one: str, many: str | None = None) -> Words:
     """`1 text`, `3 texts`."""
-    return Words((count, f" {one if count.text == '1' else many or one + 's'}"))
+    return Words((count, f" {one if count == '1' else many or one + 's'}"))

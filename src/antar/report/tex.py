@@ -1,0 +1,95 @@
+"""Tables for a paper, in LaTeX: the criteria, the counts beside their nulls, the largest changes; the page's own blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from antar.report.blocks import Badge, Cell, Column, Row, Section, Table, Tallies, Value
+from antar.report.text import NOT_MEASURED, shown
+
+if TYPE_CHECKING:
+    from antar.report.page import Head
+
+_ESCAPED = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "≥": r"$\geq$", "≤": r"$\leq$",
+    "×": r"$\times$", "→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "[": "{[}", "]": "{]}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
+_SUPERSCRIPTS = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
+
+
+def escape(text: str) -> str:
+    """`text` as LaTeX that shows it; scripts stay as they are, in Unicode."""
+    made: list[str] = []
+    for character in " ".join(shown(text).split()):
+        if character in _SUPERSCRIPTS:
+            made.append(f"$^{{{_SUPERSCRIPTS[character]}}}$")
+        else:
+            made.append(_ESCAPED.get(character, character))
+    return "".join(made)
+
+
+def render_tables(head: Head, sections: Sequence[Section]) -> str:
+    """A file to \\input. A run that has none of the tables gives a file that says so."""
+    lines = [
+        f"% Tables of the study {_comment(head.study)}, made by antar {head.version}. Each number is one of the report's.",
+        r"% In the preamble: \usepackage{booktabs}. Text of the run is Unicode as it is (Devanagari and others too), so use",
+        r"% XeLaTeX or LuaLaTeX with fontspec and a font that has the scripts, e.g.",
+        r"% \setmainfont{Noto Serif} with \babelprovide[import]{hindi} and \babelfont[hindi]{rm}{Noto Serif Devanagari}.",
+    ]
+    found = [table for section in sections for table in _wanted(section)]
+    for label, table in found:
+        lines += ["", *_table(label, table)]
+    return "\n".join(lines if found else [*lines, "% This run has measured none of the tables yet."]) + "\n"
+
+
+def _comment(text: str) -> str:
+    return " ".join(shown(text).split())
+
+
+def _wanted(section: Section) -> Iterator[tuple[str, Table]]:
+    if section.slug == "answer":
+        yield from (("changes", _of_tallies(block)) for block in section.blocks if isinstance(block, Tallies))
+    elif section.slug in ("criteria", "changed"):
+        yield from ((section.slug, block) for block in section.blocks if isinstance(block, Table))
+    elif section.slug == "effects":
+        yield from (("effects", block) for block in section.blocks if isinstance(block, Table))
+
+
+def _of_tallies(block: Tallies) -> Table:
+    nulls = list(dict.fromkeys(str(name) for one in block.items for name, _ in one.beside))
+    rows: list[Row] = []
+    for one in block.items:
+        beside = {str(name): value for name, value in one.beside}
+        rows.append(Row(one.what, [f"{one.value} {one.of}", *(beside.get(name, NOT_MEASURED) for name in nulls)]))
+    columns = [Column("features that", False), Column("this pair", False), *(Column(name, False) for name in nulls)]
+    return Table("Features that changed, and the same counts where nothing did.", columns, rows)
+
+
+def _table(label: str, table: Table) -> Iterator[str]:
+    kinds = "".join("r" if column.numeric else "l" if i == 0 else "p{2.6cm}" for i, column in enumerate(table.columns))
+    note = f" {escape(table.note)}" if table.note else ""
+    yield r"\begin{table}"
+    yield r"\centering\small"
+    yield rf"\caption{{{escape(table.caption)}{note}}}"
+    yield rf"\label{{tab:antar-{label}}}"
+    yield rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}"
+    yield r"\toprule"
+    yield " & ".join(escape(column.title) for column in table.columns) + r" \\"
+    yield r"\midrule"
+    for row in table.rows:
+        head = rf"\emph{{{escape(row.head)}}}" if row.null else escape(row.head)
+        yield " & ".join([head, *(_cell(cell) for cell in row.cells)]) + r" \\"
+    yield r"\bottomrule"
+    yield r"\end{tabular}"
+    yield r"\end{table}"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, Badge):
+        return escape(cell.text)
+    if isinstance(cell, Value):
+        return escape(cell.text) + (f" {escape(cell.detail)}" if cell.detail else "")
+    return escape(cell)
