@@ -7,21 +7,24 @@ comes from `criteria.json` or is counted in the contrasts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
+
+import polars as pl
 
 from antar.report.blocks import Block, Bullets, Folded, Heading, Links, Paragraph, Section, Tallies, Tally
 from antar.report.book import FeatureBook, anchor_of, comparison_words, effect_rows
 from antar.report.changed import (
-    QUESTIONS,
     change_kinds,
     change_rows,
     count_large,
     nulls_of,
+    question,
     top_features,
 )
-from antar.report.effects import null_name, threshold_words, thresholds
+from antar.report.effects import null_name, null_order, threshold_words, thresholds
 from antar.report.method import chat_template_words, pick
 from antar.report.sources import at, fixed, interval, length, number, percent, quoted, small
+from antar.report.text import NOT_MEASURED
 from antar.report.words import Prose, Words, joined, told
 from antar.run import Run
 
@@ -34,12 +37,12 @@ _SIZE = ("layers and languages with a sham", "of them, where the cultural shift 
 
 def answer_section(run: Run) -> Section:
     blocks: list[Block] = [Paragraph(lead(run), "answer")]
-    measured = run.has("features/contrasts.parquet") and not run.contrasts.is_empty()
-    if measured:
-        blocks.append(Tallies(_tallies(run)))
-    blocks += [Heading("How sure is that?"), Paragraph(_sure(run))]
     if run.truth is not None:
         blocks.append(Paragraph(truth_sentence(run.truth)))
+    measured = run.has("features/contrasts.parquet") and not run.contrasts.is_empty()
+    if measured:
+        blocks.append(_tallies(run))
+    blocks += [Heading("How sure is that?"), Paragraph(_sure(run))]
     blocks += [Heading("What would show up without any change?"), Paragraph(_nulls(run))]
     blocks += [Heading("What are they about?"), *(_about(run) if measured else [Paragraph(_NO_CONTRAST)])]
     if run.has("criteria.json") and run.criteria.get("headline"):
@@ -80,9 +83,11 @@ def lead(run: Run) -> Prose:
         return told("Not shown: more features differ between {} and {} than on the shams, but on cultural texts the models "
                     "lie no further apart than drift alone takes them.", base, chat)  # fmt: skip
     if further:
-        return told("Something changed between {} and {}, but not in single features: on cultural texts the models lie "
-                    "further apart than drift explains, while no more features differ than on a sham.", base, chat)  # fmt: skip
-    return told("No: no more features differ between {} and {} than on a sham, where nothing was there to learn.", base, chat)
+        return told("Something changed between {} and {} on cultural texts: the models lie further apart there than drift "
+                    "explains. But over all texts no more features changed than on a sham.", base, chat)  # fmt: skip
+    return told(
+        "No: no more features differ between {} and {} than on a sham, where nothing was there to learn.", base, chat
+    )
 
 
 def _stands_above(effect: Mapping[str, Any]) -> bool | None:
@@ -99,20 +104,27 @@ def _is_larger(effect: Mapping[str, Any]) -> bool | None:
     return None if not compared or above is None else 2 * above > compared
 
 
-def _tallies(run: Run) -> list[Tally]:
-    rows = change_rows(run.contrasts)
+def _tallies(run: Run) -> Tallies:
+    rows, (d, q) = change_rows(run.contrasts), threshold_words(run)
+    kinds = change_kinds(rows)
+    nulls = sorted({null for kind in kinds for null in nulls_of(rows, kind)}, key=null_order)
     found: list[Tally] = []
-    for kind in change_kinds(rows):
+    for kind in kinds:
+        there = nulls_of(rows, kind)
         value, of = count_large(run, rows, kind, "")
         beside = [
-            (null_name(null), told("{} of {}", *count_large(run, rows, kind, null))) for null in nulls_of(rows, kind)
+            _on_null(run, rows, kind, null) if null in there else (null_name(null), NOT_MEASURED, "")
+            for null in nulls
         ]
-        found.append(Tally(value, told("of {} features", of), QUESTIONS[kind], beside, _tone(str(value))))
-    return found
+        found.append(Tally(value, told("of {}", of), question(run, kind), beside, "none" if value == "0" else "mild"))
+    caption = told("How many features changed much and surely (|d| > {}, q < {}), of those that were tested; and how many do where "
+                   "nothing changed.", d, q)  # fmt: skip
+    return Tallies(caption, [null_name(null) for null in nulls], found)
 
 
-def _tone(value: str) -> Literal["mild", "none"]:
-    return "none" if value == "0" else "mild"
+def _on_null(run: Run, rows: pl.DataFrame, kind: str, null: str) -> tuple[str, Prose, Prose]:
+    value, of = count_large(run, rows, kind, null)
+    return null_name(null), value, told("of {}", of)
 
 
 def _sure(run: Run) -> Prose:
@@ -176,7 +188,9 @@ def truth_sentence(truth: Mapping[str, Any]) -> Prose:
 def _nulls(run: Run) -> Prose:
     rows = change_rows(run.contrasts) if run.has("features/contrasts.parquet") else None
     there = set(rows["null"].unique()) if rows is not None and rows.height else set[str]()
-    parts: list[Prose] = ["The same counts are made where there is nothing to find, and stand beside each number above."]
+    parts: list[Prose] = [
+        "The same counts are made where there is nothing to find, and stand beside each number above."
+    ]
     shams = sorted(null for null in there if null.startswith("sham:"))
     if shams:
         what = quoted(pick(run.study, "models", "sham_is"), at("study.yaml", "models", "sham_is"))
@@ -225,7 +239,9 @@ def _link(book: FeatureBook, kind: str, row: Mapping[str, Any]) -> tuple[str, Pr
     verdict = book.verdict(feature)
     said: Words = told("{} · {} · d = {} ", feature, comparison_words(row), fixed(row["d_av"], its.get("d_av")))
     said = said + interval([row["d_lo"], row["d_hi"]], (its.get("d_lo"), its.get("d_hi")))
-    said = said + told("; on nulls 95% of |d| lie below: {}; q {}", book.nulls.beside(row), small(row["q"], its.get("q")))
+    said = said + told(
+        "; on nulls 95% of |d| lie below: {}; q {}", book.nulls.beside(row), small(row["q"], its.get("q"))
+    )
     return anchor_of(feature, kind), name, said + (f"; label judged {verdict}" if verdict else "")
 
 
@@ -239,5 +255,7 @@ def _labels_worth(run: Run) -> Prose:
     said = told("From its label alone a feature’s firing on unseen texts is told with balanced accuracy {}",
                 fixed(right["value"], at(*file, "right", "value")))  # fmt: skip
     if wrong.get("value") is not None:
-        said = said + told(" (with another feature’s label {})", fixed(wrong["value"], at(*file, "wrong_label", "value")))
+        said = said + told(
+            " (with another feature’s label {})", fixed(wrong["value"], at(*file, "wrong_label", "value"))
+        )
     return said + "."

@@ -137,7 +137,9 @@ def _place(row: Mapping[str, Any], names: Mapping[str, str]) -> str:
 
 def _rows(row: Mapping[str, Any]) -> Rows:
     """The one row that `row` is."""
-    return BASELINES.where(**{name: row[name] for name in ("side", "layer", "language", "null", "method", "dictionary")})
+    return BASELINES.where(
+        **{name: row[name] for name in ("side", "layer", "language", "null", "method", "dictionary")}
+    )
 
 
 def _d(row: Mapping[str, Any] | None) -> Cell:
@@ -178,6 +180,8 @@ def _culture_sources(run: Run, one: CultureCount) -> tuple[str, str]:
     family = "untrained" if one.null == "random_weights" else "base"
     kind = one.null if one.null in ("pca", "random", "neurons") else ""
     at_layer = {} if one.layer < 0 else {"layer": one.layer}
-    rows = CONTRASTS.where(contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **at_layer)
+    rows = CONTRASTS.where(
+        contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **at_layer
+    )
     live = FEATURES.where("live", family=family, kind=kind or "trained", **at_layer)
     return rows.where(*large_rows(run)).get("count"), live.get("count")

@@ -149,17 +149,22 @@ class Cards:
 
 @dataclass(frozen=True)
 class Tally:
-    """One large number with what it is, for the first screen; `beside` are the same number on the nulls."""
+    """One number of the first screen, of how many, and what it counts; `beside` are (null, number, of how many), one
+    for each of the nulls of its `Tallies`."""
 
     value: Prose
     of: Prose
     what: Prose
-    beside: Sequence[tuple[Prose, Prose]]
-    tone: Literal["good", "bad", "mild", "none"] = "none"
+    beside: Sequence[tuple[str, Prose, Prose]]
+    tone: Literal["mild", "none"] = "none"
 
 
 @dataclass(frozen=True)
 class Tallies:
+    """What changed, and the same counts on each null."""
+
+    caption: Prose
+    nulls: Sequence[str]
     items: Sequence[Tally]
     kind: str = "tallies"
 

@@ -22,7 +22,7 @@ from antar.report.blocks import (
     Value,
     verdict_badge,
 )
-from antar.report.effects import null_name
+from antar.report.effects import null_name, null_order
 from antar.report.sources import (
     CONTRASTS,
     EXAMPLES,
@@ -81,7 +81,7 @@ class NullPoints:
         family = one.trained_on.split(":")[0]
         found = self.points.get((row["contrast"], row["facet"], row["language"], family, one.layer), {})
         return joined([told("{} {}", null_name(null), fixed(point, self._rows(row, family, one.layer, null)))
-                       for null, point in found.items()], "; ") or NOT_MEASURED  # fmt: skip
+                       for null, point in sorted(found.items(), key=lambda one: null_order(one[0]))], "; ") or NOT_MEASURED  # fmt: skip
 
     @staticmethod
     def _rows(row: Mapping[str, Any], family: str, layer: int, null: str) -> str:
@@ -157,7 +157,11 @@ class FeatureBook:
 
     def _reason(self, feature: str) -> Prose:
         judged, labelled = self._verdicts.get(feature, {}), self._labels.get(feature, {})
-        for rows, record, name in ((VERDICTS, judged, "failed"), (VERDICTS, judged, "reason"), (LABELS, labelled, "reason")):
+        for rows, record, name in (
+            (VERDICTS, judged, "failed"),
+            (VERDICTS, judged, "reason"),
+            (LABELS, labelled, "reason"),
+        ):
             if record.get(name):
                 return quoted(record[name], rows.where(feature=feature).get(name))
         return ""
@@ -220,7 +224,9 @@ class FeatureBook:
 
     def _example(self, feature: str, row: Mapping[str, Any], text: Mapping[str, Any], largest: float) -> ExampleText:
         its, place = TEXTS.where(f"@{row['row']}"), EXAMPLES.where(feature=feature, row=row["row"], pool=row["pool"])
-        facets = [told("{}: {}", name, quoted(text[name], its.get(name))) for name in self._facets if text[name] is not None]
+        facets = [
+            told("{}: {}", name, quoted(text[name], its.get(name))) for name in self._facets if text[name] is not None
+        ]
         return ExampleText(
             text=quoted(text["text"], its.get("text")), language=text["language"], text_id=text["text_id"],
             activation=number(float(row["activation"]), place.get("activation")),

@@ -12,10 +12,23 @@ from typing import Any
 
 import polars as pl
 
-from antar.report.blocks import Block, Cards, Cell, Column, Folded, Heading, Paragraph, Row, Section, Table, verdict_badge
+from antar.report.blocks import (
+    Block,
+    Cards,
+    Cell,
+    Column,
+    Folded,
+    Heading,
+    Paragraph,
+    Row,
+    Section,
+    Table,
+    verdict_badge,
+)
 from antar.report.book import FeatureBook, comparison_words, effect_rows, effect_value
-from antar.report.effects import KINDS, large_rows, null_name, pooled_rows, threshold_words, thresholds
+from antar.report.effects import KINDS, large_rows, null_name, null_order, pooled_rows, threshold_words, thresholds
 from antar.report.sources import CONTRASTS, Rows, number, small
+from antar.report.text import listing
 from antar.report.words import Prose, joined, told
 from antar.run import Run
 
@@ -23,12 +36,20 @@ FEATURES_SHOWN = 8
 FEATURES_OPEN = 3
 FACET_VALUES_SHOWN = 30
 QUESTIONS = {
-    "shift": "Fire otherwise on the same texts, after against before",
-    "interaction": "Changed more on cultural texts than on controls",
-    "culture": "In the difference of the models: tell cultural texts from controls",
-    "facet": "In the difference of the models: single out one value",
+    "shift": "fire otherwise on the same texts after than before",
+    "interaction": "changed more on cultural texts than on controls",
+    "culture": "read the difference of the two models, and tell cultural texts from controls",
+    "facet": "read the difference of the two models, and single out one {}",
 }
-"""What each kind of change is, for a reader who knows no contrast by name."""
+"""What each kind of change is (features that …), for a reader who knows no contrast by name."""
+
+
+def question(run: Run, kind: str) -> str:
+    """What a kind asks, with the study's facets by name."""
+    facets = (
+        run.contrasts.filter((pl.col("contrast") == "facet") & (pl.col("null") == ""))["facet"].unique().drop_nulls()
+    )
+    return QUESTIONS[kind].replace("{}", listing(sorted(facets), "or") if len(facets) else "value of a facet")
 
 
 def change_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
@@ -73,7 +94,9 @@ def changed_section(run: Run) -> Section:
         ),
     ]  # fmt: skip
     if not book.has_labels:
-        blocks.append(Paragraph("The features of this run have no labels: nobody has said yet what they are about.", "note"))
+        blocks.append(
+            Paragraph("The features of this run have no labels: nobody has said yet what they are about.", "note")
+        )
     if (table := top_table(run, book)).rows:
         blocks.append(table)
     for kind in KINDS:
@@ -82,7 +105,7 @@ def changed_section(run: Run) -> Section:
 
 
 def _kind_blocks(run: Run, book: FeatureBook, rows: pl.DataFrame, kind: str) -> list[Block]:
-    heading = Heading(f"{kind.capitalize()}: {QUESTIONS[kind][0].lower()}{QUESTIONS[kind][1:]}")
+    heading = Heading(f"{kind.capitalize()}: features that {question(run, kind)}")
     if kind not in change_kinds(rows):
         return [heading, Paragraph(_MISSING[kind], "note")]
     at_q = threshold_words(run)[1]
@@ -110,7 +133,7 @@ _MISSING = {
 def nulls_of(rows: pl.DataFrame, kind: str) -> list[str]:
     """The nulls that a kind was measured on: shams first."""
     of_kind = rows.filter((pl.col("contrast") == kind) & (pl.col("null") != ""))
-    return sorted(of_kind["null"].unique(), key=lambda null: (not null.startswith("sham:"), null))
+    return sorted(of_kind["null"].unique(), key=null_order)
 
 
 def count_large(run: Run, rows: pl.DataFrame, kind: str, null: str) -> tuple[Prose, Prose]:

@@ -91,12 +91,17 @@ def _quantile_name(key: str) -> str:
 
 def _length_warning(words: list[Mapping[str, Any]]) -> Prose | None:
     """Length is the largest confound of the published design: say so where the groups differ."""
-    medians = {(row["group"], row["language"]): (i, (row.get("words") or {}).get("0.5")) for i, row in enumerate(words)}
+    medians = {
+        (row["group"], row["language"]): (i, (row.get("words") or {}).get("0.5")) for i, row in enumerate(words)
+    }
     lines: list[Prose] = []
     for (group, language), (i, median) in sorted(medians.items()):
         j, other = medians.get(("control", language), (0, None))
         if group == "cultural" and median and other and not 2 / 3 <= median / other <= 1.5:
-            both = (number(value, at(*_FACTS, "words", where, "words", "0.5")) for where, value in ((i, median), (j, other)))
+            both = (
+                number(value, at(*_FACTS, "words", where, "words", "0.5"))
+                for where, value in ((i, median), (j, other))
+            )
             lines.append(told("{}: {} words against {}", language, *both))
     if not lines:
         return None

@@ -25,7 +25,9 @@ def dictionaries_section(run: Run) -> Section:
     ids = run.dictionary_ids if run.has("dictionaries") else []
     own = [one for one in ids if not one.is_replica]
     if not own:
-        return Section("dictionaries", title, [Paragraph("No dictionary has been trained in this run.")], appendix=True)
+        return Section(
+            "dictionaries", title, [Paragraph("No dictionary has been trained in this run.")], appendix=True
+        )
     metrics = {one: run.metrics(one) for one in own if run.has(f"dictionaries/{one.folder}/metrics.json")}
     replicas = len(ids) - len(own)
     blocks: list[Block] = [
@@ -107,7 +109,10 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         width, k = metrics.get(one, {}).get("n_latents"), metrics.get(one, {}).get("k")
         sparsity = width / l0 if width and l0 else None
         control = ("parts", "heldout_control")
-        cells: list[Cell] = [_cited(metrics, one, *control, "mse"), _met(mse is not None, mse is not None and mse < limit)]
+        cells: list[Cell] = [
+            _cited(metrics, one, *control, "mse"),
+            _met(mse is not None, mse is not None and mse < limit),
+        ]
         bounded = metrics.get(one, {}).get("kind", "topk") not in ("batchtopk", "crosscoder")  # theirs is an average
         by_construction = bool(bounded and width and k and width / k > ratio)
         ratio_at = f"{at(_file(one), 'n_latents')} / {at(_file(one), *control, 'l0')}"
@@ -136,10 +141,15 @@ def _crosscoders(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequenc
         scaling = metrics.get(one, {}).get("latent_scaling")
         if scaling is None:
             continue
-        cells: list[Cell] = [_cited(metrics, one, "parts", "heldout", "sides", side, "fvu") for side in ("base", "chat")]
+        cells: list[Cell] = [
+            _cited(metrics, one, "parts", "heldout", "sides", side, "fvu") for side in ("base", "chat")
+        ]
         cells.append(_cited(metrics, one, "latent_scaling", "live"))
         cells += [
-            told("{} of {}", *(_cited(metrics, one, "latent_scaling", f"{side}_only{end}") for end in ("_confirmed", "")))
+            told(
+                "{} of {}",
+                *(_cited(metrics, one, "latent_scaling", f"{side}_only{end}") for end in ("_confirmed", "")),
+            )
             for side in ("base", "chat")
         ]
         cells += [_cited(metrics, one, "latent_scaling", name) for name in ("median_nu_eps", "null_beta_95")]
@@ -198,4 +208,6 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
 
     name = "training-" + "".join(character for character in side if character.isalnum())
     caption = f"Training curves on {side}: fraction of variance unexplained on the validation split."
-    return Plot(name, f"Validation FVU by epoch for the dictionaries of {side}, one line for each layer.", caption, draw)
+    return Plot(
+        name, f"Validation FVU by epoch for the dictionaries of {side}, one line for each layer.", caption, draw
+    )

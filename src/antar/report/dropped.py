@@ -118,7 +118,9 @@ def _labels(run: Run) -> list[Block]:
         return [Paragraph(said + "No label was validated.")]
     verdicts = run.verdicts
     cells = [
-        told("{} {}", number(int((verdicts["verdict"] == name).sum()), VERDICTS.where(verdict=name).get("count")), name)
+        told(
+            "{} {}", number(int((verdicts["verdict"] == name).sum()), VERDICTS.where(verdict=name).get("count")), name
+        )
         for name in ("KEEP", "REVISE", "INVALIDATE")
     ]
     more = told("The validator's verdicts: {}. A label that it calls INVALIDATE is shown with that verdict and its reason, and "
@@ -158,11 +160,15 @@ def _languages(run: Run) -> list[Prose]:
     found: list[Prose] = []
     compared = set(run.contrasts["language"].unique()) if run.contrasts.height else set[str]()
     for language in sorted(set(run.texts["language"].unique()) - compared):
-        count = number(run.texts.filter(pl.col("language") == language).height, TEXTS.where(language=language).get("count"))
+        count = number(
+            run.texts.filter(pl.col("language") == language).height, TEXTS.where(language=language).get("count")
+        )
         found.append(told("No contrast was measured in {} ({}): a comparison needs held-out texts of both groups in both halves.",
                           language, counted(count, "text")))  # fmt: skip
     cross = run.texts.filter(pl.col("split") == "crosscheck").height
     if cross:
         count = number(cross, TEXTS.where(split="crosscheck").get("count"))
-        found.append(told("{} of the cross-check took no part in training, choosing or contrasting.", counted(count, "text")))
+        found.append(
+            told("{} of the cross-check took no part in training, choosing or contrasting.", counted(count, "text"))
+        )
     return found

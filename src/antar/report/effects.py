@@ -64,6 +64,16 @@ def large_rows(run: Run) -> tuple[str, str]:
     return f"|d_av|>{d:g}", f"q<{q:g}"
 
 
+_NULLS = ("same_checkpoint", "shuffled", "random_weights", "pca", "random", "neurons")
+
+
+def null_order(null: str) -> tuple[int, str]:
+    """The real one, the shams, then the others in the order of how much they say."""
+    if null == "" or null.startswith("sham:"):
+        return (0 if null == "" else 1, null)
+    return (2 + _NULLS.index(null) if null in _NULLS else 9, null)
+
+
 def effects_section(run: Run) -> Section:
     title = "Effect sizes beside their nulls"
     if not run.has("features/contrasts.parquet") or run.contrasts.is_empty():
@@ -89,7 +99,11 @@ def effect_plots(run: Run) -> list[Plot]:
     d, _ = thresholds(run)
     of_kind = {kind: rows.filter(pl.col("contrast") == kind) for kind in KINDS if kind in set(rows["contrast"])}
     tails = [_tail(part, kind, d) for kind, part in of_kind.items()]
-    return tails + [_volcano(part, kind, d) for kind, part in of_kind.items() if kind != "facet"] + _culture_by_shift(rows)
+    return (
+        tails
+        + [_volcano(part, kind, d) for kind, part in of_kind.items() if kind != "facet"]
+        + _culture_by_shift(rows)
+    )
 
 
 def _counts(run: Run, rows: pl.DataFrame, kinds: list[str]) -> Table:
@@ -99,7 +113,7 @@ def _counts(run: Run, rows: pl.DataFrame, kinds: list[str]) -> Table:
     large = (pl.col("d_av").abs() > d) & (pl.col("q") < q)
     for kind in kinds:
         of_kind = rows.filter(pl.col("contrast") == kind)
-        for null in sorted(of_kind["null"].unique(), key=_order):
+        for null in sorted(of_kind["null"].unique(), key=null_order):
             part = of_kind.filter(pl.col("null") == null)
             sizes = part["d_av"].abs()
             its = CONTRASTS.where("d_av", "pooled", contrast=kind, null=null)
@@ -119,10 +133,6 @@ def _counts(run: Run, rows: pl.DataFrame, kinds: list[str]) -> Table:
                Column("share"), Column(told("share q < {}", at_q)), Column("median |d|"), Column("95% of |d|")]  # fmt: skip
     return Table("How many effects are large, really and on the nulls", columns, table,
                  "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.")  # fmt: skip
-
-
-def _order(null: str) -> tuple[int, str]:
-    return (0 if null == "" else 1 if null.startswith("sham:") else 2, null)
 
 
 def _quantile(sizes: pl.Series, at: float) -> float | None:

@@ -53,7 +53,8 @@ def _answer(found: list[Magnitude], shams: list[str]) -> Prose:
     return told(
         "The cultural shift stands above every sham's, interval against interval, at {} of {}.",
         number(above, f"{_FILE}#stands_above"),
-        number(compared, f"{_FILE}#stands_compared") + (" layer and language" if compared == 1 else " layers and languages"),
+        number(compared, f"{_FILE}#stands_compared")
+        + (" layer and language" if compared == 1 else " layers and languages"),
     )
 
 

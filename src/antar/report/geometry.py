@@ -21,7 +21,9 @@ def geometry_section(run: Run) -> Section:
     title = "How many directions change"
     if not run.has("features/geometry.json") or not run.geometry:
         return Section(
-            "geometry", title, [Paragraph("The shape of the activations has not been measured in this run.")],
+            "geometry",
+            title,
+            [Paragraph("The shape of the activations has not been measured in this run.")],
             appendix=True,
         )
     rows = run.geometry

@@ -32,9 +32,13 @@ _FACTS = ("interpret/manifest.json", "facts")
 def labels_section(run: Run) -> Section:
     manifest = run.manifest("interpret")
     if not run.has("interpret/labels.jsonl"):
-        return Section("labels", "The labels", [Paragraph("No feature has been labelled in this run.")], appendix=True)
+        return Section(
+            "labels", "The labels", [Paragraph("No feature has been labelled in this run.")], appendix=True
+        )
     if manifest is None:
-        return Section("labels", "The labels", [Paragraph("Labelling has begun in this run and is not finished.")], appendix=True)
+        return Section(
+            "labels", "The labels", [Paragraph("Labelling has begun in this run and is not finished.")], appendix=True
+        )
     facts = manifest.facts
     blocks: list[Block] = [Paragraph(_who(facts)), Paragraph(_answer(facts), "answer")]
     how = CHOSEN.get(str(pick(run.study, "interpret", "choose")))
@@ -42,7 +46,9 @@ def labels_section(run: Run) -> Section:
         blocks.append(
             Paragraph(f"Features were taken by {how}: the scores are about such ones, not about all.", "note")
         )
-    blocks += [Paragraph(quoted(note, at(*_FACTS, "notes", i)), "note") for i, note in enumerate(facts.get("notes", []))]
+    blocks += [
+        Paragraph(quoted(note, at(*_FACTS, "notes", i)), "note") for i, note in enumerate(facts.get("notes", []))
+    ]
     blocks.append(Facts(_counts(facts)))
     if facts.get("scores"):
         blocks.append(_predictions(facts))
@@ -61,9 +67,7 @@ def _who(facts: Mapping[str, Any]) -> Prose:
             "No language model read anything. Keyword labels name words that stand out in a feature's texts; they "
             "were checked and predicted from by the same kind of rule, on texts that made no label."
         )
-    who = [
-        "Keywords" if name == KEYWORDS else quoted(name, at(*_FACTS, role)) for role, name in names.items()
-    ]
+    who = ["Keywords" if name == KEYWORDS else quoted(name, at(*_FACTS, role)) for role, name in names.items()]
     return told(
         "{} labelled, from texts of one half of the documents. {} judged each label beside other texts. {} predicted "
         "from the label alone, one text a question, on texts that neither had seen.", *who,
@@ -110,7 +114,9 @@ def _counts(facts: Mapping[str, Any]) -> list[tuple[Prose, Prose]]:
     ]
     if "failed_labels" in facts:
         found.append(("labels that failed", number(facts["failed_labels"], at(*_FACTS, "failed_labels"))))
-    return found + [(f"verdict {name}", number(count, at(*_FACTS, "verdicts", name))) for name, count in verdicts.items()]
+    return found + [
+        (f"verdict {name}", number(count, at(*_FACTS, "verdicts", name))) for name, count in verdicts.items()
+    ]
 
 
 def _predictions(facts: Mapping[str, Any]) -> Table:

@@ -28,7 +28,7 @@ from antar.report.blocks import (
     Tallies,
     Value,
 )
-from antar.report.text import NOT_MEASURED, shown
+from antar.report.text import shown
 
 if TYPE_CHECKING:
     from antar.report.page import Head
@@ -117,12 +117,13 @@ def _table(table: Table) -> Iterator[str]:
 
 
 def _tallies(block: Tallies) -> Iterator[str]:
-    nulls = list(dict.fromkeys(str(name) for one in block.items for name, _ in one.beside))
-    yield f"| {' | '.join(['', 'this pair', *nulls])} |"
-    yield f"|---{'|---:' * (len(nulls) + 1)}|"
+    yield f"_{_say(block.caption)}_"
+    yield ""
+    yield f"| {' | '.join(['features that …', 'this pair', *map(_say, block.nulls)])} |"
+    yield f"|---{'|---:' * (len(block.nulls) + 1)}|"
     for one in block.items:
-        beside = {str(name): _say(value) for name, value in one.beside}
-        cells = [_say(one.what), f"**{_say(one.value)}** {_say(one.of)}", *(beside.get(name, NOT_MEASURED) for name in nulls)]
+        cells = [_say(one.what), f"**{_say(one.value)}** {_say(one.of)}"]
+        cells += [f"{_say(value)} {_say(of)}".strip() for _, value, of in one.beside]
         yield f"| {' | '.join(cells)} |"
 
 
@@ -137,7 +138,11 @@ def _card(card: FeatureCard) -> Iterator[str]:
         yield from _table(card.effects)
     for language, texts in card.examples:
         yield ""
-        yield f"{_say(language)}:" if texts else f"{_say(language)}: fires on none of its texts that were kept as examples."
+        yield (
+            f"{_say(language)}:"
+            if texts
+            else f"{_say(language)}: fires on none of its texts that were kept as examples."
+        )
         for one in texts:
             yield ""
             yield f"> {_say(one.text)}"

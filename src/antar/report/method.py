@@ -62,10 +62,16 @@ def _models(run: Run) -> Prose:
     if organism is None:
         places = [
             said(study, "models", side, "path")
-            + (told(" at {}", said(study, "models", side, "revision")) if pick(study, "models", side, "revision") else "")
+            + (
+                told(" at {}", said(study, "models", side, "revision"))
+                if pick(study, "models", side, "revision")
+                else ""
+            )
             for side in ("base", "chat")
         ]
-        text = told("The two checkpoints are {} ({}) and {} ({}).", names["base"], places[0], names["chat"], places[1])
+        text = told(
+            "The two checkpoints are {} ({}) and {} ({}).", names["base"], places[0], names["chat"], places[1]
+        )
     else:
         text = told(
             "The two checkpoints are {} and {}, an organism of kind {} that antar made itself (seed {}).", names["base"],
@@ -200,7 +206,9 @@ def _interpretation(study: Mapping[str, Any]) -> Prose:
 def _worker(study: Mapping[str, Any], part: str) -> Prose:
     worker = pick(study, "interpret", part)
     if pick(worker, "kind") == "llamacpp":
-        return quoted(str(pick(worker, "gguf")).rsplit("/", 1)[-1], at("study.yaml", "interpret", part, "gguf") + ":name")
+        return quoted(
+            str(pick(worker, "gguf")).rsplit("/", 1)[-1], at("study.yaml", "interpret", part, "gguf") + ":name"
+        )
     if pick(worker, "kind") == "llm":
         model = said(study, "interpret", part, "model")
         if not pick(worker, "base_url"):

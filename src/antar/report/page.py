@@ -114,7 +114,9 @@ def sections_of(run: Run) -> list[Section]:
 
 def head_of(run: Run) -> Head:
     study = run.study
-    name, question = (quoted(study[key], at("study.yaml", key)) if study.get(key) else "" for key in ("study", "question"))
+    name, question = (
+        quoted(study[key], at("study.yaml", key)) if study.get(key) else "" for key in ("study", "question")
+    )
     return Head(name or run.folder.name, question, run.names)
 
 

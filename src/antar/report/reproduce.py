@@ -63,7 +63,12 @@ def _facts(run: Run) -> list[tuple[Prose, Prose]]:
         found.append(("the models", told("an organism of kind {}, seed {}: antar makes them", kind, seed)))
     revisions: Mapping[str, Any] = run.lock.get("revisions") or {}
     for name, commit in revisions.items():
-        found.append((quoted(name, "study.lock.json#keys:/revisions"), quoted(commit, at("study.lock.json", "revisions", name))))
+        found.append(
+            (
+                quoted(name, "study.lock.json#keys:/revisions"),
+                quoted(commit, at("study.lock.json", "revisions", name)),
+            )
+        )
     if not revisions and organism is None:
         found.append(("revisions read from a hub", "none; files of this machine"))
     return found
@@ -87,9 +92,7 @@ def _settings(run: Run) -> list[tuple[Prose, Prose]]:
 
 
 def _hashes(run: Run) -> Block:
-    rows = [
-        Row(name, [quoted(sha256_file(run.folder / name), f"{name}#sha256")]) for name in HASHED if run.has(name)
-    ]
+    rows = [Row(name, [quoted(sha256_file(run.folder / name), f"{name}#sha256")]) for name in HASHED if run.has(name)]
     for name in MANIFESTS:
         manifest = run.manifest(name)
         if manifest is not None and manifest.fingerprint.code:

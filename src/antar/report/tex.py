@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from antar.report.blocks import Badge, Cell, Column, Row, Section, Table, Tallies, Value
-from antar.report.text import NOT_MEASURED, shown
+from antar.report.text import shown
 
 if TYPE_CHECKING:
     from antar.report.page import Head
@@ -59,17 +59,22 @@ def _wanted(section: Section) -> Iterator[tuple[str, Table]]:
 
 
 def _of_tallies(block: Tallies) -> Table:
-    nulls = list(dict.fromkeys(str(name) for one in block.items for name, _ in one.beside))
-    rows: list[Row] = []
-    for one in block.items:
-        beside = {str(name): value for name, value in one.beside}
-        rows.append(Row(one.what, [f"{one.value} {one.of}", *(beside.get(name, NOT_MEASURED) for name in nulls)]))
-    columns = [Column("features that", False), Column("this pair", False), *(Column(name, False) for name in nulls)]
-    return Table("Features that changed, and the same counts where nothing did.", columns, rows)
+    rows = [
+        Row(one.what, [f"{one.value} {one.of}", *(f"{value} {of}".strip() for _, value, of in one.beside)])
+        for one in block.items
+    ]
+    columns = [
+        Column("features that …", False),
+        Column("this pair", False),
+        *(Column(name, False) for name in block.nulls),
+    ]
+    return Table(block.caption, columns, rows)
 
 
 def _table(label: str, table: Table) -> Iterator[str]:
-    kinds = "".join("r" if column.numeric else "l" if i == 0 else "p{2.6cm}" for i, column in enumerate(table.columns))
+    kinds = "".join(
+        "r" if column.numeric else "l" if i == 0 else "p{2.6cm}" for i, column in enumerate(table.columns)
+    )
     note = f" {escape(table.note)}" if table.note else ""
     yield r"\begin{table}"
     yield r"\centering\small"

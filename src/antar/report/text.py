@@ -114,7 +114,10 @@ def runs_of_script(text: Any) -> list[tuple[str, str | None]]:
 
 def pieces(text: Any) -> list[tuple[str | None, list[tuple[str, str | None]]]]:
     """The parts of a text with their source (`words.py`), each cut into runs of script."""
-    return [(getattr(part, "source", None), runs_of_script(part)) for part in parts_of(text if isinstance(text, str) else str(text))]
+    return [
+        (getattr(part, "source", None), runs_of_script(part))
+        for part in parts_of(text if isinstance(text, str) else str(text))
+    ]
 
 
 def opening(text: str, length: int = 160) -> str:
