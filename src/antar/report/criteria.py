@@ -19,7 +19,7 @@ from antar.report.blocks import (
 )
 from antar.report.sources import at, interval, number, pointer, quoted, setting
 from antar.report.text import NOT_MEASURED
-from antar.report.words import Prose, joined
+from antar.report.words import Prose, joined, told
 from antar.run import Run
 
 _COMPARISONS = {">=": "≥", "<=": "≤"}
@@ -65,7 +65,7 @@ def _row(criterion: Mapping[str, Any], i: int) -> Row:
         beside = Value(number(null["value"], at(*here, "null", "value")), joined([ends, name]))
     value = number(criterion["value"], at(*here, "value"))
     return Row(
-        f"{criterion['number']}. {criterion['name']}",
+        _name(criterion, i),
         [
             Value(value, interval(criterion.get("ci"), at(*here, "ci"))),
             beside,
@@ -90,7 +90,12 @@ def _detail(criterion: Mapping[str, Any], i: int) -> Folded:
     if rows:
         source = at(*here, "per_dictionary")
         blocks.append(records_table(f"{criterion['name'].capitalize()} by dictionary", rows, source))
-    return Folded(f"{criterion['number']}. {criterion['name']}: what stands beside it", blocks)
+    return Folded(_name(criterion, i) + ": what stands beside it", blocks)
+
+
+def _name(criterion: Mapping[str, Any], i: int) -> Prose:
+    here = ("criteria.json", "criteria", i)
+    return told("{}. {}", number(criterion["number"], at(*here, "number")), quoted(criterion["name"], at(*here, "name")))
 
 
 def _beside(value: Any, source: str) -> Prose:

@@ -134,11 +134,11 @@ def _plot(truth: Mapping[str, Any]) -> Plot:
         if sham:
             axes.plot([sham.get(n, 0) for n in names], range(len(names)), "s", color=COLOURS["sham"], markersize=3.5,
                       linestyle="none", label="second sham" if energies.get("null") else "sham")  # fmt: skip
-        for told, wanted, marker in (("changed", True, "o"), ("left alone", False, "D")):
+        for name_of, wanted, marker in (("changed", True, "o"), ("left alone", False, "D")):
             these = [name for name in names if (name in listed) == wanted]
             colour = COLOURS["real"] if wanted else COLOURS["shuffled"]
             axes.plot([chat[n] for n in these], [places[n] for n in these], marker, color=colour, markersize=4,
-                      linestyle="none", label=told)  # fmt: skip
+                      linestyle="none", label=name_of)  # fmt: skip
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=":", label="threshold")
         axes.set_yticks(range(len(names)), [plain_for_figures(n, f"concept {i + 1}") for i, n in enumerate(names)])
