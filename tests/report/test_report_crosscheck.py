@@ -92,12 +92,12 @@ def test_nothing_enriched_and_nothing_chosen_are_said(make_run):
 
 def test_the_first_facts_say_whether_the_chat_template_was_on(make_run):
     run = make_run()
-    assert head_of(run).headline[-1] == "Texts were read bare, without a chat template."
+    assert head_of(run).reading == "Texts were read bare, without a chat template."
     study = run.study | {"extract": run.study["extract"] | {"chat_template": True}}
     write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
-    line = head_of(load_run(run.folder)).headline[-1]
+    line = head_of(load_run(run.folder)).reading
     assert "single user message into the chat template of Fake & Chat" in line
     study["extract"]["chat_template"] = "both"
     write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
-    line = head_of(load_run(run.folder)).headline[-1]
+    line = head_of(load_run(run.folder)).reading
     assert "read twice by every checkpoint" in line and "template of Fake & Chat, where" in line

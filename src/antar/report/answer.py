@@ -22,7 +22,7 @@ from antar.report.changed import (
     top_features,
 )
 from antar.report.effects import null_name, null_order, threshold_words, thresholds
-from antar.report.method import chat_template_words, pick
+from antar.report.method import pick
 from antar.report.sources import at, fixed, interval, length, number, percent, quoted, small
 from antar.report.text import NOT_MEASURED
 from antar.report.words import Prose, Words, joined, told
@@ -47,7 +47,7 @@ def answer_section(run: Run) -> Section:
     blocks += [Heading("What are they about?"), *(_about(run) if measured else [Paragraph(_NO_CONTRAST)])]
     if run.has("criteria.json") and run.criteria.get("headline"):
         lines = [quoted(line, at("criteria.json", "headline", i)) for i, line in enumerate(run.criteria["headline"])]
-        blocks.append(Folded("The same in the words of criteria.json", [Bullets([*lines, chat_template_words(run)])]))
+        blocks.append(Folded("The same in the words of criteria.json", [Bullets(lines)]))
     return Section("answer", "The answer", blocks)
 
 
@@ -175,8 +175,9 @@ def truth_sentence(truth: Mapping[str, Any]) -> Prose:
     right = number(len(flagged) - len(false), f"{length(file, 'flagged')} - {length(file, 'false')}")
     said = told(
         "The change was planted here, so the answer is known: {} concepts were changed on purpose. The study’s rule flags {}, "
-        "of which {} were changed", number(len(listed), length(file, "listed")),
+        "of which {} {} changed", number(len(listed), length(file, "listed")),
         number(len(flagged), length(file, "flagged")), right,
+        "was" if right == "1" else "were",
     )  # fmt: skip
     null = truth.get("flagged_on_null")
     if null is None:

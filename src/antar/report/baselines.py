@@ -178,10 +178,15 @@ def _culture(run: Run, counts: Sequence[CultureCount]) -> Table:
 def _culture_sources(run: Run, one: CultureCount) -> tuple[str, str]:
     """Of the features that count, and of the live ones; at one layer, or over all."""
     family = "untrained" if one.null == "random_weights" else "base"
-    kind = one.null if one.null in ("pca", "random", "neurons") else ""
-    at_layer = {} if one.layer < 0 else {"layer": one.layer}
-    rows = CONTRASTS.where(
-        contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **at_layer
-    )
-    live = FEATURES.where("live", family=family, kind=kind or "trained", **at_layer)
+    kind = one.null if one.null in ("pca", "random", "neurons") else "trained"
+    place: dict[str, Any] = {} if one.layer < 0 else {"layer": one.layer}
+    rows = CONTRASTS.where(contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **place)
+    frame = run.contrasts.filter(
+        (pl.col("contrast") == "culture") & (pl.col("language") == "pooled") & (pl.col("null") == one.null)
+        & pl.col("dictionary").str.starts_with(family) & (pl.col("side_b") == family)
+    )  # fmt: skip
+    if one.layer >= 0:
+        frame = frame.filter(pl.col("dictionary").str.contains(f".layer{one.layer:02d}", literal=True))
+    # All live ones were tested, or some fire on no compared text.
+    live = rows if frame.height == one.live else FEATURES.where("live", family=family, kind=kind, **place)
     return rows.where(*large_rows(run)).get("count"), live.get("count")

@@ -42,7 +42,7 @@ from antar.report.text import NOT_MEASURED
 from antar.report.words import Prose, joined, told
 from antar.run import Run
 
-EXAMPLES_SHOWN = 3
+EXAMPLES_SHOWN = 4
 """In each language."""
 EFFECTS_SHOWN = 7
 _COMPARISON = ["contrast", "dictionary", "side_a", "side_b", "facet", "value", "language"]

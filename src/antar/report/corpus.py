@@ -68,7 +68,8 @@ def _counts(texts: pl.DataFrame) -> Table:
     return Table("Texts by group, language and source", columns, rows)
 
 
-_QUANTILES = {"0": "shortest", "0.5": "median", "1": "longest"}
+_QUANTILES = {"0": "shortest", "0.05": "twentieth", "0.25": "first quartile", "0.5": "median", "0.75": "third quartile",
+              "0.95": "all but a twentieth", "1": "longest"}  # fmt: skip
 
 
 def _words(words: list[Mapping[str, Any]]) -> Table:

@@ -79,8 +79,10 @@ def _row(criterion: Mapping[str, Any], i: int) -> Row:
 def _detail(criterion: Mapping[str, Any], i: int) -> Folded:
     here = ("criteria.json", "criteria", i)
     blocks: list[Block] = [Paragraph(quoted(criterion["question"], at(*here, "question")))]
+    names = f"criteria.json#keys:{pointer('criteria', i, 'beside')}"
     facts: list[tuple[Prose, Prose]] = [
-        (name, _beside(value, at(*here, "beside", name))) for name, value in (criterion.get("beside") or {}).items()
+        (quoted(name, names), _beside(value, at(*here, "beside", name)))
+        for name, value in (criterion.get("beside") or {}).items()
     ]
     if criterion.get("published"):
         facts.insert(0, ("as published", quoted(criterion["published"], at(*here, "published"))))

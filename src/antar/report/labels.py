@@ -16,7 +16,7 @@ from antar.criteria.predictive import KEYWORDS
 from antar.interpret.llm.usage import spoken_rate
 from antar.report.blocks import Block, Cell, Column, Facts, Folded, Paragraph, Row, Section, Table, Value
 from antar.report.method import pick
-from antar.report.sources import LABELS, VERDICTS, at, fixed, interval, number, percent, quoted
+from antar.report.sources import LABELS, VERDICTS, at, fixed, interval, number, percent, pointer, quoted
 from antar.report.words import Prose, counted, joined, told
 from antar.report.text import NOT_MEASURED
 from antar.run import Run
@@ -58,6 +58,11 @@ def labels_section(run: Run) -> Section:
         blocks.append(_usage(facts["usage"]))
     blocks += _features(run, facts)
     return Section("labels", "The labels", blocks, appendix=True)
+
+
+def _keys(*path: str) -> str:
+    """The names in a mapping of the manifest."""
+    return f"{_FACTS[0]}#keys:{pointer(*path)}"
 
 
 def _who(facts: Mapping[str, Any]) -> Prose:
@@ -141,7 +146,7 @@ def _predictions(facts: Mapping[str, Any]) -> Table:
         note = note + told(" Of the silent texts {} fire one of the nearest features.", share)
     saebench = facts.get("saebench") or {}
     if saebench:
-        lines = [told("{} {}", name, _score(score, "saebench", name)) for name, score in saebench.items()]
+        lines = [told("{} {}", quoted(name, _keys("facts", "saebench")), _score(score, "saebench", name)) for name, score in saebench.items()]
         note = note + told(" SAEBench's form (14 texts a question, plain accuracy): {}; always saying no has 0.714.",
                            joined(lines, "; "))  # fmt: skip
     return Table("Does the label alone say which unseen texts fire the feature?", columns, rows, note)
@@ -192,7 +197,7 @@ def _usage(usage: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: list[Row] = []
     for role, its in usage.items():
         here = (*_FACTS, "usage", role)
-        reasons = joined([told("{} ({})", reason, number(count, at(*here, "reasons", reason)))
+        reasons = joined([told("{} ({})", quoted(reason, _keys(*here[1:], "reasons")), number(count, at(*here, "reasons", reason)))
                           for reason, count in (its.get("reasons") or {}).items()], "; ")  # fmt: skip
         money: Prose = "no prices given"
         if "cost" in its:

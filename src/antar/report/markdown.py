@@ -38,7 +38,8 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 def render_markdown(head: Head, sections: Sequence[Section]) -> str:
     lines = [f"# {_say(head.question or head.study)}", "",
-             f"antar report · study {_say(head.study)} · {_say(head.names['base'])} → {_say(head.names['chat'])}"]  # fmt: skip
+             f"antar report · study {_say(head.study)} · {_say(head.names['base'])} → {_say(head.names['chat'])}",
+             "", _say(head.reading)]  # fmt: skip
     appendix = False
     for section in sections:
         if section.appendix and not appendix:
@@ -149,4 +150,7 @@ def _card(card: FeatureCard) -> Iterator[str]:
             yield ">"
             seen = "" if one.seen else ", not shown to the labeller"
             yield f"> — {_say(one.activation)}, {_say(one.group)}{', ' if one.facets else ''}{_say(one.facets)}{seen}"
+    for block in card.more:
+        yield ""
+        yield from _block(block)
     yield ""

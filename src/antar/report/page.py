@@ -36,7 +36,7 @@ from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
 from antar.report.labels import labels_section
 from antar.report.markdown import render_markdown
-from antar.report.method import limits_section, method_section
+from antar.report.method import chat_template_words, limits_section, method_section
 from antar.report.reproduce import reproduce_section
 from antar.report.sources import at, quoted
 from antar.report.tex import render_tables
@@ -90,6 +90,7 @@ class Head:
     study: Prose
     question: Prose
     names: Mapping[str, str]
+    reading: Prose = ""
     version: str = __version__
 
 
@@ -117,7 +118,7 @@ def head_of(run: Run) -> Head:
     name, question = (
         quoted(study[key], at("study.yaml", key)) if study.get(key) else "" for key in ("study", "question")
     )
-    return Head(name or run.folder.name, question, run.names)
+    return Head(name or run.folder.name, question, run.names, chat_template_words(run))
 
 
 def render_page(head: Head, sections: list[Section], drawn: Callable[[Plot], Drawn]) -> str:
