@@ -1,9 +1,7 @@
 """What a page of the report says, derived anew from the run's files: the reader of `data-from`.
 
 Written from the description in `antar/report/sources.py` and from the files' schemas, and from nothing that makes the
-page: a condition is evaluated here, a count is counted here, a number is rounded here. `check_page` walks a page and
-returns what is wrong: a number that its source does not give, and a digit that has no source and is neither a name
-nor a phrase of the method.
+page: a condition is evaluated here, a count is counted here. `walk.py` walks a page with it.
 """
 
 from __future__ import annotations
@@ -12,9 +10,7 @@ import hashlib
 import json
 import math
 import re
-import unicodedata
 from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -22,7 +18,6 @@ from urllib.parse import unquote
 import polars as pl
 import yaml
 
-VOID = {"meta", "br", "img", "link", "input", "hr"}
 DEFAULTS = {"d": 0.8, "q": 0.05, "mse": 0.05, "sparsity": 10.0, "log_odds": math.log(10), "script_auroc": 0.95}
 
 # -- sources ------------------------------------------------------------------------------------------------------
@@ -86,12 +81,16 @@ class Files:
             else:
                 lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
                 keys = list(dict.fromkeys(key for line in lines for key in line))
-                frame = pl.DataFrame({key: pl.Series([line.get(key) for line in lines], strict=False) for key in keys})
+                frame = pl.DataFrame(
+                    {key: pl.Series([line.get(key) for line in lines], strict=False) for key in keys}
+                )
             if "dictionary" in frame.columns:
                 names = {one: site(one) for one in frame["dictionary"].unique().drop_nulls()}
                 frame = frame.with_columns(
                     *(
-                        pl.Series(f"_{part}", [names.get(one, {}).get(part) for one in frame["dictionary"]], pl.String)
+                        pl.Series(
+                            f"_{part}", [names.get(one, {}).get(part) for one in frame["dictionary"]], pl.String
+                        )
                         for part in ("family", "layer", "kind")
                     )
                 )
@@ -124,7 +123,11 @@ def site(dictionary: str) -> dict[str, str]:
     """`delta:a.layer03.pca` → its family, layer and kind."""
     side, layer, *rest = dictionary.split(".")
     kinds = [part for part in rest if not re.fullmatch(r"(seed|fold)\d+", part)]
-    return {"family": side.split(":")[0], "layer": str(int(layer.removeprefix("layer"))), "kind": (kinds or ["trained"])[0]}
+    return {
+        "family": side.split(":")[0],
+        "layer": str(int(layer.removeprefix("layer"))),
+        "kind": (kinds or ["trained"])[0],
+    }
 
 
 def holds(frame: pl.DataFrame, condition: str) -> pl.Expr:
@@ -203,7 +206,7 @@ def quantile(ordered: list[float], share: float) -> float:
 def at(tree: Any, pointer: str) -> Any:
     """What a JSON pointer names; None where something on the way is missing."""
     for part in pointer.split("/")[1:]:
-        key = part.replace("~1", "/").replace("~0", "~")
+        key = unquote(part).replace("~1", "/").replace("~0", "~")
         if isinstance(tree, list):
             tree = tree[int(key)] if int(key) < len(tree) else None
         elif isinstance(tree, dict):
@@ -220,8 +223,11 @@ def _shifts(rows: list[dict[str, Any]]) -> list[tuple[Any, list[Any]]]:
     """(interval of the real cultural shift, those of the shams) at each layer and language that has both."""
     found = []
     for real in (row for row in rows if row["side"] == "delta"):
-        beside = [row["cultural_ci"] for row in rows if row["side"] != "delta"
-                  and (row["layer"], row["language"]) == (real["layer"], real["language"])]  # fmt: skip
+        beside = [
+            row["cultural_ci"]
+            for row in rows
+            if row["side"] != "delta" and (row["layer"], row["language"]) == (real["layer"], real["language"])
+        ]
         if real["cultural_ci"] is not None and beside:
             found.append((real["cultural_ci"], beside))
     return found
@@ -231,14 +237,20 @@ def _ranks(rows: list[dict[str, Any]]) -> list[tuple[int, int, list[int]]]:
     """(base's rank, the delta's, the shams') at each layer."""
     found = []
     for layer in sorted({row["layer"] for row in rows}):
-        its = {row["side"]: row["pca90_rank"] for row in rows if row["layer"] == layer and row["pca90_rank"] is not None}
+        its = {
+            row["side"]: row["pca90_rank"] for row in rows if row["layer"] == layer and row["pca90_rank"] is not None
+        }
         if "base" in its and "delta" in its:
-            found.append((its["base"], its["delta"], [rank for side, rank in its.items() if side.startswith("delta:")]))
+            found.append(
+                (its["base"], its["delta"], [rank for side, rank in its.items() if side.startswith("delta:")])
+            )
     return found
 
 
 def _crosschecked(tree: dict[str, Any]) -> list[dict[str, Any]]:
-    return [row for row in tree["sets"] if row["null"] == "" and row["chosen"] and row["ci"] and row["auroc"] is not None]
+    return [
+        row for row in tree["sets"] if row["null"] == "" and row["chosen"] and row["ci"] and row["auroc"] is not None
+    ]
 
 
 NAMED = {
@@ -255,167 +267,3 @@ NAMED = {
         for row in _crosschecked(tree)
     ),
 }
-
-# -- what is shown ------------------------------------------------------------------------------------------------
-
-_SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-_NUMBER = re.compile(r"(<\s)?([+-]?[\d,]*\.?\d+)(?:×10(-?\d+))?(%)?")
-
-
-def agrees(shown: str, value: Any) -> bool:
-    """Is `shown` what `value` is, to the digits that are shown?"""
-    if isinstance(value, float) and not math.isfinite(value):
-        value = None
-    if value is None:
-        return shown in {"not measured", ""}
-    if isinstance(value, bool):
-        return shown == ("yes" if value else "no")
-    if isinstance(value, set):
-        return shown in value
-    if isinstance(value, str):
-        return same_text(shown, value)
-    found = _NUMBER.fullmatch(re.sub(r"[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda part: part[0].translate(_SUPERSCRIPTS), shown).replace("−", "-"))
-    if not found:
-        return False
-    below, digits, power, percent = found.groups()
-    places = len(digits.partition(".")[2])
-    scale = 10.0 ** int(power or 0) * (0.01 if percent else 1.0)
-    number = float(digits.replace(",", "")) * scale
-    if below:
-        return value < number
-    # A shown number of n places is right within half of its last one; 1,234 has none.
-    return abs(number - value) <= (0.5 * 10.0**-places + 1e-9) * scale * (1 + 1e-9)
-
-
-def same_text(shown: str, value: str) -> bool:
-    visible = "".join(_visible(character) for character in value)
-    if shown == visible or " ".join(shown.split()) == " ".join(visible.split()):
-        return True
-    if shown.endswith(" …"):
-        return " ".join(visible.split()).startswith(shown[:-2])
-    return len(shown) >= 12 and visible.startswith(shown) and re.fullmatch(r"[0-9a-f:sh]+", shown) is not None
-
-
-def _visible(character: str) -> str:
-    if character in "\u200c\u200d\n\t" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
-        return character
-    return f"\u27e8U+{ord(character):04X}\u27e9"
-
-
-# -- the page -----------------------------------------------------------------------------------------------------
-
-
-class Said(HTMLParser):
-    """cited: (source, text) of each element with `data-from`; codes: texts of `code`; plain: the rest, block by block."""
-
-    def __init__(self, page: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.cited: list[tuple[str, str]] = []
-        self.codes: list[str] = []
-        self.plain: list[str] = [""]
-        self.meters: list[dict[str, str | None]] = []
-        self._open: list[tuple[str, str | None]] = []
-        self._text: list[list[str]] = []
-        self.feed(page)
-        self.close()
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in VOID:
-            return
-        self._open.append((tag, dict(attrs).get("data-from")))
-        self._text.append([])
-        if tag not in {"span", "b", "bdi", "code", "small", "a"}:
-            self.plain.append("")
-
-    def handle_endtag(self, tag: str) -> None:
-        name, source = self._open.pop()
-        assert name == tag
-        text = "".join(self._text.pop())
-        if source is not None:
-            self.cited.append((source, text))
-        elif tag == "code":
-            self.codes.append(text)
-        elif self._text:
-            self._text[-1].append(text)
-        if tag not in {"span", "b", "bdi", "code", "small", "a"}:
-            self.plain.append("")
-
-    def handle_data(self, data: str) -> None:
-        tags = [tag for tag, _ in self._open]
-        if "svg" in tags or "style" in tags or "title" in tags:
-            return
-        if self._text:
-            self._text[-1].append(data)
-        if "code" not in tags and not any(source for _, source in self._open):
-            self.plain[-1] += data
-
-
-def check_page(page: str, folder: Path, phrases: tuple[str, ...]) -> tuple[list[str], int]:
-    """(what is wrong, how many numbers and texts were derived)."""
-    files, said, wrong = Files(folder), Said(page), list[str]()
-    known: dict[str, Any] = {}
-    for source, text in said.cited:
-        try:
-            if source not in known:
-                known[source] = files.derive(source)
-            value = known[source]
-        except (AssertionError, LookupError, OSError, ValueError, TypeError, AttributeError, pl.exceptions.PolarsError) as error:
-            wrong.append(f"{source}: shown {text!r}, and cannot be derived: {error!r}")
-            continue
-        if not agrees(text, value):
-            wrong.append(f"{source}: shown {text!r}, derived {value!r}")
-    names = known_names(files)
-    for code in said.codes:
-        if re.search(r"\d", code) and not known_code(code, names):
-            wrong.append(f"code without a source: {code!r}")
-    for text in said.plain:
-        left = without_names(text, names, phrases)
-        if re.search(r"\d", left):
-            wrong.append(f"a number without a source: {' '.join(text.split())[:200]!r}")
-    return wrong, len(said.cited)
-
-
-@dataclass
-class Names:
-    layers: set[str]
-    features: set[str]
-    texts: set[str]
-    others: set[str]
-
-
-def known_names(files: Files) -> Names:
-    """Names with digits in them: of layers, dictionaries, features, texts, shams, facets and people's words."""
-    study = files.tree("study.yaml")
-    features, texts = (set[str](), set[str]())
-    if (files.folder / "features/features.parquet").exists():
-        frame = files.frame("features/features.parquet")
-        features = set(frame["feature"]) | set(frame["dictionary"])
-    dictionaries = files.folder / "dictionaries"
-    if dictionaries.exists():
-        features |= {path.name.replace("-", ":", 1) for path in dictionaries.iterdir()}
-    if (files.folder / "corpus/texts.parquet").exists():
-        texts = set(files.frame("corpus/texts.parquet")["text_id"])
-    models = study["models"]
-    others = {str(name) for name in ({"base": "base", "chat": "chat"} | (models.get("names") or {})).values()}
-    others |= {str(name) for name in (models.get("organism") or {}).get("shams") or models.get("shams") or []}
-    return Names({str(layer) for layer in study["extract"]["layers"]}, features, texts, others)
-
-
-def known_code(code: str, names: Names) -> bool:
-    if code in names.features or code in names.texts or code in names.others:
-        return True
-    if re.fullmatch(r"figures/[a-z0-9-]+\.svg", code):
-        return True
-    return code.startswith("#") and "antar run study.yaml" in code  # the commands; the version in them is checked apart
-
-
-def without_names(text: str, names: Names, phrases: tuple[str, ...]) -> str:
-    text = " ".join(text.split())
-    for phrase in sorted(phrases, key=len, reverse=True):
-        text = text.replace(phrase, " ")
-    text = re.sub(r"[\w:]+\.layer\d+[\w.]*(/\d+)?", lambda found: " " if found[0].rstrip(".") in names.features else found[0], text)
-    text = re.sub(r"\blayers? \d+((, \d+)* and \d+)?", lambda found: " " if set(re.findall(r"\d+", found[0])) <= names.layers
-                  else found[0], text)  # fmt: skip
-    for name in sorted(names.others, key=len, reverse=True):
-        text = text.replace(name, " ")
-    return text

@@ -26,19 +26,46 @@ from antar.report.tex import render_tables
 from antar.run import load_run
 
 sys.path.insert(0, str(Path(__file__).parent))
-from derive import Files, Said, agrees, check_page
+from derive import Files
 from test_report_crosscheck import FOUND
+from walk import Said, agrees, check_page
 
 PHRASES = (
-    "95% intervals", "95% interval", "Intervals are 95%", "95% of |d|", "middle 95%", "above 97.5% of", "SHA-256",
-    "90% of its variance", "90% of the variance", "PCA-90%", "L0", "firing on 10% of texts instead of 1% is d = 0.28",
-    "counted from 0", "32-bit floats", "float32 too", "under 0.1% of 1,000 steps counts as dead",
-    "L0 above 10 times the baseline", "a shift no larger than noise is 0", "p_max < 0.05", "with p < 0.05 among",
-    "always saying the same has 0.50", "14 texts a question", "always saying no has 0.714", "has 1 and 0",
-    "On a sham 0 is wanted", "both sides 0 holds", "(0.5 where the features tell nothing)",
-    "(the whole interval above 0.5)", "(q < 0.05)", "q < 0.05. “Few texts”", "above 0.5", "both below 0.5", "near 1",
+    "95% intervals",
+    "95% interval",
+    "Intervals are 95%",
+    "95% of |d|",
+    "middle 95%",
+    "above 97.5% of",
+    "SHA-256",
+    "90% of its variance",
+    "90% of the variance",
+    "PCA-90%",
+    "L0",
+    "firing on 10% of texts instead of 1% is d = 0.28",
+    "counted from 0",
+    "32-bit floats",
+    "float32 too",
+    "under 0.1% of 1,000 steps counts as dead",
+    "L0 above 10 times the baseline",
+    "a shift no larger than noise is 0",
+    "p_max < 0.05",
+    "with p < 0.05 among",
+    "always saying the same has 0.50",
+    "14 texts a question",
+    "always saying no has 0.714",
+    "has 1 and 0",
+    "On a sham 0 is wanted",
+    "both sides 0 holds",
+    "(0.5 where the features tell nothing)",
+    "(the whole interval above 0.5)",
+    "(q < 0.05)",
+    "q < 0.05. “Few texts”",
+    "above 0.5",
+    "both below 0.5",
+    "near 1",
     f"Made by antar {__version__}",
-)  # fmt: skip
+)
 """Digits of the method itself: they stand in the code, and no run measured them."""
 
 
@@ -104,8 +131,10 @@ def test_a_number_without_a_source_is_found(make_run):
     bare = re.sub(r'<span data-from="[^"]*">(\d+)</span>', r"\1", page, count=1)
     assert bare != page
     assert any("without a source" in one for one in check_page(bare, run.folder, PHRASES)[0])
-    assert any("without a source" in one for one in check_page(
-        page.replace("</main>", "<p>It is 12% better.</p></main>"), run.folder, PHRASES)[0])  # fmt: skip
+    assert any(
+        "without a source" in one
+        for one in check_page(page.replace("</main>", "<p>It is 12% better.</p></main>"), run.folder, PHRASES)[0]
+    )
 
 
 def test_a_file_that_has_changed_since_is_found(make_run):
@@ -121,7 +150,8 @@ def test_a_file_that_has_changed_since_is_found(make_run):
 
 def test_a_text_that_was_altered_is_found(make_run, fake):
     run = make_run()
-    assert (page := page_of(run)).count(fake.HINDI) > 1
+    page = page_of(run)
+    assert page.count(fake.HINDI) > 1
     wrong = check_page(page.replace(fake.HINDI, fake.HINDI[:-1], 1), run.folder, PHRASES)[0]
     assert any("texts.parquet" in one and fake.HINDI[:20] in one for one in wrong)
 
@@ -133,7 +163,11 @@ def test_markdown_and_latex_say_the_same_numbers(make_run):
     markdown = render_markdown(head_of(run), sections).replace("\\", "")
     said = [text for source, text in Said(page_of(run)).cited if re.fullmatch(r"[−+]?[\d.,]+%?", text)]
     counted = {text: said.count(text) for text in said}
-    short = [text for text, times in counted.items() if len(re.findall(rf"(?<![\d.,]){re.escape(text)}(?![\d%])", markdown)) < times]
+    short = [
+        text
+        for text, times in counted.items()
+        if len(re.findall(rf"(?<![\d.,]){re.escape(text)}(?![\d%])", markdown)) < times
+    ]
     assert short == [] and len(counted) > 100
     tables = render_tables(head_of(run), sections)
     for number in re.findall(r"(?<![\w.])\d+\.\d+(?!\w)", tables.split("\\begin", 1)[1]):

@@ -76,8 +76,14 @@ def test_it_says_who_did_what_and_counts_failures(section):
 def test_every_score_stands_beside_its_null(fake, section):
     found = table(section, "Does the label alone")
     rows = cells(found)
-    assert list(rows) == [fake.JUDGE, "on English texts", "on Hindi texts", "with another feature's label",
-                          "keywords", "keywords of another feature"]  # fmt: skip
+    assert list(rows) == [
+        fake.JUDGE,
+        "on English texts",
+        "on Hindi texts",
+        "with another feature's label",
+        "keywords",
+        "keywords of another feature",
+    ]
     values = {name: row[0] for name, row in rows.items()}
     assert (values[fake.JUDGE], values["keywords"], values["with another feature's label"]) == (
         "0.83",

@@ -70,21 +70,39 @@ def lead(run: Run) -> Prose:
     more, further = _stands_above(effect), _is_larger(effect)
     if more is None:
         return told(
-            "This run cannot say whether {} differs from {} by more than drift: {}.", chat, base,
+            "This run cannot say whether {} differs from {} by more than drift: {}.",
+            chat,
+            base,
             "it has no sham" if effect.get("null") is None else "its shift was not held against a sham's",
-        )  # fmt: skip
+        )
     if effect["verdict"] == "pass":
-        return told("Yes: more features differ between {} and {} than on any sham, and the models lie further apart on "
-                    "cultural texts than drift explains.", base, chat)  # fmt: skip
+        return told(
+            "Yes: more features differ between {} and {} than on any sham, and the models lie further apart on "
+            "cultural texts than drift explains.",
+            base,
+            chat,
+        )
     if more and further is None:
-        return told("More features differ between {} and {} than on any sham; whether the models also lie further "
-                    "apart on cultural texts was not measured, so this is not judged.", base, chat)  # fmt: skip
+        return told(
+            "More features differ between {} and {} than on any sham; whether the models also lie further "
+            "apart on cultural texts was not measured, so this is not judged.",
+            base,
+            chat,
+        )
     if more:
-        return told("Not shown: more features differ between {} and {} than on the shams, but on cultural texts the models "
-                    "lie no further apart than drift alone takes them.", base, chat)  # fmt: skip
+        return told(
+            "Not shown: more features differ between {} and {} than on the shams, but on cultural texts the models "
+            "lie no further apart than drift alone takes them.",
+            base,
+            chat,
+        )
     if further:
-        return told("Something changed between {} and {} on cultural texts: the models lie further apart there than drift "
-                    "explains. But over all texts no more features changed than on a sham.", base, chat)  # fmt: skip
+        return told(
+            "Something changed between {} and {} on cultural texts: the models lie further apart there than drift "
+            "explains. But over all texts no more features changed than on a sham.",
+            base,
+            chat,
+        )
     return told(
         "No: no more features differ between {} and {} than on a sham, where nothing was there to learn.", base, chat
     )
@@ -117,8 +135,13 @@ def _tallies(run: Run) -> Tallies:
             for null in nulls
         ]
         found.append(Tally(value, told("of {}", of), question(run, kind), beside, "none" if value == "0" else "mild"))
-    caption = told("How many features changed much and surely (|d| > {}, q < {}), of those that were tested; and how many do where "
-                   "nothing changed.", d, q)  # fmt: skip
+    caption = told(
+        "How many features changed much and surely (|d| > {}, q < {}), of those that were tested; and how many do "
+        "where "
+        "nothing changed.",
+        d,
+        q,
+    )
     return Tallies(caption, [null_name(null) for null in nulls], found)
 
 
@@ -130,9 +153,14 @@ def _on_null(run: Run, rows: pl.DataFrame, kind: str, null: str) -> tuple[str, P
 def _sure(run: Run) -> Prose:
     d, q = threshold_words(run)
     parts: list[Prose] = [
-        told("A feature counts where its effect is large (|d| > {}, in standard deviations) and sure (q < {}: of all that are "
-             "counted, no larger share is expected to be luck of the texts).", d, q)
-    ]  # fmt: skip
+        told(
+            "A feature counts where its effect is large (|d| > {}, in standard deviations) and sure (q < {}: of all "
+            "that are "
+            "counted, no larger share is expected to be luck of the texts).",
+            d,
+            q,
+        )
+    ]
     effect = _effect_criterion(run)
     if effect is None:
         return joined(parts)
@@ -143,17 +171,25 @@ def _sure(run: Run) -> Prose:
         parts.append(told("By that rule {} of the features changed{}", share, ends))
         null = effect.get("null")
         if null is not None and null["value"] is not None:
-            parts[-1] = parts[-1] + told(", against {} on the worst sham{}.", percent(null["value"], at(*here, "null", "value")),
-                                         _percent_ends(null.get("ci"), at(*here, "null", "ci")))  # fmt: skip
+            parts[-1] = parts[-1] + told(
+                ", against {} on the worst sham{}.",
+                percent(null["value"], at(*here, "null", "value")),
+                _percent_ends(null.get("ci"), at(*here, "null", "ci")),
+            )
         else:
             parts[-1] = parts[-1] + "; there is no sham to hold it against."
     compared, above = (effect["beside"].get(name) for name in _SIZE)
     if compared and above is not None:
         a, c = (number(effect["beside"][name], at(*here, "beside", name)) for name in reversed(_SIZE))
         parts.append(
-            told("How far the models lie apart on cultural texts, beyond controls, stands above every sham's at {} of {} "
-                 "layers and languages.", a, c)
-        )  # fmt: skip
+            told(
+                "How far the models lie apart on cultural texts, beyond controls, stands above every sham's at {} of "
+                "{} "
+                "layers and languages.",
+                a,
+                c,
+            )
+        )
     return joined(parts)
 
 
@@ -174,11 +210,14 @@ def truth_sentence(truth: Mapping[str, Any]) -> Prose:
     false = [name for name in flagged if name not in listed]
     right = number(len(flagged) - len(false), f"{length(file, 'flagged')} - {length(file, 'false')}")
     said = told(
-        "The change was planted here, so the answer is known: {} concepts were changed on purpose. The study’s rule flags {}, "
-        "of which {} {} changed", number(len(listed), length(file, "listed")),
-        number(len(flagged), length(file, "flagged")), right,
+        "The change was planted here, so the answer is known: {} concepts were changed on purpose. The study’s rule "
+        "flags {}, "
+        "of which {} {} changed",
+        number(len(listed), length(file, "listed")),
+        number(len(flagged), length(file, "flagged")),
+        right,
         "was" if right == "1" else "were",
-    )  # fmt: skip
+    )
     null = truth.get("flagged_on_null")
     if null is None:
         return said + ". There is no second sham, so how often the rule flags nothing at all was not measured."
@@ -196,11 +235,18 @@ def _nulls(run: Run) -> Prose:
     if shams:
         what = quoted(pick(run.study, "models", "sham_is"), at("study.yaml", "models", "sham_is"))
         names = joined([null_name(null) for null in shams], ", ")
-        parts.append(told("A sham ({}) is {}: it drifts as any training drifts.", names, what if str(what) != "None" else
-                          "the base model, trained on with nothing to learn"))  # fmt: skip
+        parts.append(
+            told(
+                "A sham ({}) is {}: it drifts as any training drifts.",
+                names,
+                what if str(what) != "None" else "the base model, trained on with nothing to learn",
+            )
+        )
     else:
-        parts.append("There is no sham (a model trained on with nothing to learn) in this run: what drift alone would show is "
-                     "not known, and that is the null which matters most.")  # fmt: skip
+        parts.append(
+            "There is no sham (a model trained on with nothing to learn) in this run: what drift alone would show is "
+            "not known, and that is the null which matters most."
+        )
     for null, words in _NULLS.items():
         if null in there:
             parts.append(words)
@@ -210,7 +256,10 @@ def _nulls(run: Run) -> Prose:
 _NULLS = {
     "shuffled": "With shuffled groups the documents keep their texts and lose their labels.",
     "same_checkpoint": "With the same checkpoint on both sides nothing can differ.",
-    "random": "PCA, random directions and raw neurons take a trained dictionary’s place: what they reach needs no dictionary.",
+    "random": (
+        "PCA, random directions and raw neurons take a trained dictionary’s place: what they reach needs "
+        "no dictionary."
+    ),
     "random_weights": "A model of random weights knows nothing.",
 }
 
@@ -230,7 +279,10 @@ def _about(run: Run) -> list[Block]:
     if large:
         first = "The largest of each kind, by what their strongest texts have in common; more, with the texts, under "
     else:
-        first = "None is large enough to count. The largest of each kind that are sure, for what they are worth; more under "
+        first = (
+            "None is large enough to count. The largest of each kind that are sure, for what they are worth; "
+            "more under "
+        )
     return [Paragraph(told("{}“The features that changed most”. {}", first, worth)), Links(items)]
 
 
@@ -253,8 +305,10 @@ def _labels_worth(run: Run) -> Prose:
     if right.get("value") is None:
         return "What the labels are worth was not measured."
     file = ("interpret/manifest.json", "facts", "scores")
-    said = told("From its label alone a feature’s firing on unseen texts is told with balanced accuracy {}",
-                fixed(right["value"], at(*file, "right", "value")))  # fmt: skip
+    said = told(
+        "From its label alone a feature’s firing on unseen texts is told with balanced accuracy {}",
+        fixed(right["value"], at(*file, "right", "value")),
+    )
     if wrong.get("value") is not None:
         said = said + told(
             " (with another feature’s label {})", fixed(wrong["value"], at(*file, "wrong_label", "value"))

@@ -20,8 +20,12 @@ from antar.report.text import NOT_MEASURED
 from antar.report.words import Prose, told
 from antar.run import Run
 
-NAMES = {MEAN_DIFFERENCE: "mean difference", "pca": "best PCA direction", "random": "best random direction",
-         "neurons": "best neuron"}  # fmt: skip
+NAMES = {
+    MEAN_DIFFERENCE: "mean difference",
+    "pca": "best PCA direction",
+    "random": "best random direction",
+    "neurons": "best neuron",
+}
 POOLED = "pooled"
 
 
@@ -56,23 +60,33 @@ def answer(table: pl.DataFrame) -> Prose:
     real, its = judged.filter(pl.col("null") == ""), BASELINES.where("beyond", language=POOLED, null="")
     if real.is_empty():
         return "No delta dictionary was held against the baselines."
-    above, below = (number(int((real["stands"] == stands).sum()), its.where(stands=stands).get("count"))
-                    for stands in ("above", "below"))  # fmt: skip
-    least, most = (_signed(value, its.get(f"{name}:beyond"))
-                   for name, value in (("min", real["beyond"].min()), ("max", real["beyond"].max())))  # fmt: skip
+    above, below = (
+        number(int((real["stands"] == stands).sum()), its.where(stands=stands).get("count"))
+        for stands in ("above", "below")
+    )
+    least, most = (
+        _signed(value, its.get(f"{name}:beyond"))
+        for name, value in (("min", real["beyond"].min()), ("max", real["beyond"].max()))
+    )
     said = told(
         "Pooled over languages, the best feature of a delta dictionary stands above every baseline, interval "
         "against interval, at {} of {} (below at {}); its d exceeds the largest baseline's by {} to {}.",
-        above, number(real.height, its.get("count")) + (" place" if real.height == 1 else " places"), below, least, most,
-    )  # fmt: skip
+        above,
+        number(real.height, its.get("count")) + (" place" if real.height == 1 else " places"),
+        below,
+        least,
+        most,
+    )
     shams = judged.filter(pl.col("null").str.starts_with("sham:"))
     if shams.height:
         # The shams have no baseline dictionaries of their own: they are held against their own mean difference.
         theirs = BASELINES.where("beyond", "null~sham:", language=POOLED)
         n = int((shams["stands"] == "above").sum())
-        said = said + told(" On the shams' deltas, against their own mean difference alone, it does at {} of {}.",
-                           number(n, theirs.where(stands="above").get("count")),
-                           number(shams.height, theirs.get("count")))  # fmt: skip
+        said = said + told(
+            " On the shams' deltas, against their own mean difference alone, it does at {} of {}.",
+            number(n, theirs.where(stands="above").get("count")),
+            number(shams.height, theirs.get("count")),
+        )
     return said
 
 
@@ -88,13 +102,23 @@ def _effects(table: pl.DataFrame, names: Mapping[str, str]) -> Table:
         cells: list[Cell] = [row["feature"], _d(row)]
         cells += [_d(beside.get(method)) for method in BASELINES_SHOWN]
         lens = beside.get(MEAN_DIFFERENCE)
-        cells += [_signed(row["beyond"], _rows(row).get("beyond")), row["stands"],
-                  number(row["auroc"], _rows(row).get("auroc"))]  # fmt: skip
+        cells += [
+            _signed(row["beyond"], _rows(row).get("beyond")),
+            row["stands"],
+            number(row["auroc"], _rows(row).get("auroc")),
+        ]
         cells.append(number(lens["auroc"], _rows(lens).get("auroc")) if lens else NOT_MEASURED)
         rows.append(Row(_place(row, names), cells, null=row["null"] != ""))
-    columns = [Column("where", False), Column("best feature", False), Column("its d"),
-               *(Column(NAMES[method]) for method in BASELINES_SHOWN), Column("beyond the largest"),
-               Column("intervals", False), Column("AUROC"), Column("of the mean difference")]  # fmt: skip
+    columns = [
+        Column("where", False),
+        Column("best feature", False),
+        Column("its d"),
+        *(Column(NAMES[method]) for method in BASELINES_SHOWN),
+        Column("beyond the largest"),
+        Column("intervals", False),
+        Column("AUROC"),
+        Column("of the mean difference"),
+    ]
     note = (
         "d_av with its 95% interval (documents are clusters) on the estimation half, turned to the sign that it has "
         "on the selection half. The largest baseline is chosen on the estimation half, which favours it. Shaded rows "
@@ -106,13 +130,27 @@ def _effects(table: pl.DataFrame, names: Mapping[str, str]) -> Table:
 def _vectors(table: pl.DataFrame, names: Mapping[str, str]) -> Table:
     lens = table.filter(pl.col("method") == MEAN_DIFFERENCE).sort(_order(), "layer", "language")
     rows = [
-        Row(_place(row, names), [number(row["norm"], _rows(row).get("norm")), percent(row["share"], _rows(row).get("share")),
-                                 fixed(row["cosine"], _rows(row).get("cosine")), _d(row),
-                                 number(row["auroc"], _rows(row).get("auroc"))], null=row["null"] != "")
+        Row(
+            _place(row, names),
+            [
+                number(row["norm"], _rows(row).get("norm")),
+                percent(row["share"], _rows(row).get("share")),
+                fixed(row["cosine"], _rows(row).get("cosine")),
+                _d(row),
+                number(row["auroc"], _rows(row).get("auroc")),
+            ],
+            null=row["null"] != "",
+        )
         for row in lens.to_dicts()
-    ]  # fmt: skip
-    columns = [Column("where", False), Column("norm"), Column("share of the held-out difference"), Column("cosine"),
-               Column("d"), Column("AUROC")]  # fmt: skip
+    ]
+    columns = [
+        Column("where", False),
+        Column("norm"),
+        Column("share of the held-out difference"),
+        Column("cosine"),
+        Column("d"),
+        Column("AUROC"),
+    ]
     note = (
         "Norm in activation units. The share is how much of the squared norm of the estimation half's mean "
         "difference lies along the vector of the selection half: cosine squared."
@@ -164,14 +202,21 @@ def _culture(run: Run, counts: Sequence[CultureCount]) -> Table:
         cells: list[Cell] = [number(one.flagged, flagged), number(one.live, live)]
         cells.append(percent(one.flagged / one.live, f"{flagged} / {live}") if one.live else NOT_MEASURED)
         rows.append(Row(where, cells, null=one.null != ""))
-    columns = [Column("dictionaries of", False), Column("features that count"), Column("live features"),
-               Column("share")]  # fmt: skip
+    columns = [
+        Column("dictionaries of", False),
+        Column("features that count"),
+        Column("live features"),
+        Column("share"),
+    ]
     note = (
         "Cultural and control texts differ on their surface, and a model that was never trained sees that too. A "
         "feature counts by the thresholds of the effect criterion on |d| and q. "
-        + ("" if any(one.null == "random_weights" for one in counts) else
-           "This study has no model of random weights (`models: random_weights: true`).")
-    )  # fmt: skip
+        + (
+            ""
+            if any(one.null == "random_weights" for one in counts)
+            else "This study has no model of random weights (`models: random_weights: true`)."
+        )
+    )
     return Table("How many features separate cultural from control texts", columns, rows, note)
 
 
@@ -180,11 +225,16 @@ def _culture_sources(run: Run, one: CultureCount) -> tuple[str, str]:
     family = "untrained" if one.null == "random_weights" else "base"
     kind = one.null if one.null in ("pca", "random", "neurons") else "trained"
     place: dict[str, Any] = {} if one.layer < 0 else {"layer": one.layer}
-    rows = CONTRASTS.where(contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **place)
+    rows = CONTRASTS.where(
+        contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **place
+    )
     frame = run.contrasts.filter(
-        (pl.col("contrast") == "culture") & (pl.col("language") == "pooled") & (pl.col("null") == one.null)
-        & pl.col("dictionary").str.starts_with(family) & (pl.col("side_b") == family)
-    )  # fmt: skip
+        (pl.col("contrast") == "culture")
+        & (pl.col("language") == "pooled")
+        & (pl.col("null") == one.null)
+        & pl.col("dictionary").str.starts_with(family)
+        & (pl.col("side_b") == family)
+    )
     if one.layer >= 0:
         frame = frame.filter(pl.col("dictionary").str.contains(f".layer{one.layer:02d}", literal=True))
     # All live ones were tested, or some fire on no compared text.

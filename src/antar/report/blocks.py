@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from antar.report.figures import Plot
-from antar.report.words import Cited, Prose, Words
+from antar.report.words import Cited, Prose
 
 
 @dataclass(frozen=True)

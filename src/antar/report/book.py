@@ -80,8 +80,16 @@ class NullPoints:
         one = DictionaryId.parse(row["dictionary"])
         family = one.trained_on.split(":")[0]
         found = self.points.get((row["contrast"], row["facet"], row["language"], family, one.layer), {})
-        return joined([told("{} {}", null_name(null), fixed(point, self._rows(row, family, one.layer, null)))
-                       for null, point in sorted(found.items(), key=lambda one: null_order(one[0]))], "; ") or NOT_MEASURED  # fmt: skip
+        return (
+            joined(
+                [
+                    told("{} {}", null_name(null), fixed(point, self._rows(row, family, one.layer, null)))
+                    for null, point in sorted(found.items(), key=lambda one: null_order(one[0]))
+                ],
+                "; ",
+            )
+            or NOT_MEASURED
+        )
 
     @staticmethod
     def _rows(row: Mapping[str, Any], family: str, layer: int, null: str) -> str:
@@ -175,10 +183,19 @@ class FeatureBook:
         if found.is_empty():
             return facts
         row, its = found.row(0, named=True), FEATURES.where(feature=feature)
-        for name, column in (("fires on", "firing_rate"), ("on unseen cultural texts", "firing_rate_cultural"),
-                             ("on unseen controls", "firing_rate_control")):  # fmt: skip
-            facts.append((name, percent(row[column], its.get(column)) + told(" of texts" if column == "firing_rate" else "")
-                          if row[column] is not None else NOT_MEASURED))  # fmt: skip
+        for name, column in (
+            ("fires on", "firing_rate"),
+            ("on unseen cultural texts", "firing_rate_cultural"),
+            ("on unseen controls", "firing_rate_control"),
+        ):
+            facts.append(
+                (
+                    name,
+                    percent(row[column], its.get(column)) + told(" of texts" if column == "firing_rate" else "")
+                    if row[column] is not None
+                    else NOT_MEASURED,
+                )
+            )
         return facts
 
     def _effects(self, feature: str, kind: str) -> list[dict[str, Any]]:
@@ -193,14 +210,23 @@ class FeatureBook:
     def _table(self, rows: Sequence[Mapping[str, Any]]) -> Table | None:
         if not rows:
             return None
-        columns = [Column("comparison", False), Column("effect d, with its 95% interval"),
-                   Column("95% of |d| on the nulls", False), Column("q"), Column("texts")]  # fmt: skip
+        columns = [
+            Column("comparison", False),
+            Column("effect d, with its 95% interval"),
+            Column("95% of |d| on the nulls", False),
+            Column("q"),
+            Column("texts"),
+        ]
         body: list[Row] = []
         for row in rows:
             its = effect_rows(row)
             sizes = told("{} / {}", number(row["n_a"], its.get("n_a")), number(row["n_b"], its.get("n_b")))
-            cells: list[Cell] = [effect_value(row), self.nulls.beside(row), small(row["q"], its.get("q")),
-                                 sizes + (" (few)" if row.get("few") else "")]  # fmt: skip
+            cells: list[Cell] = [
+                effect_value(row),
+                self.nulls.beside(row),
+                small(row["q"], its.get("q")),
+                sizes + (" (few)" if row.get("few") else ""),
+            ]
             remark = "tells the languages' scripts apart and nothing else" if row.get("script_only") else ""
             body.append(Row(comparison_words(row), cells, remark=remark))
         return Table("Effects on the estimation half", columns, body, stacked=True)
@@ -228,11 +254,15 @@ class FeatureBook:
             told("{}: {}", name, quoted(text[name], its.get(name))) for name in self._facets if text[name] is not None
         ]
         return ExampleText(
-            text=quoted(text["text"], its.get("text")), language=text["language"], text_id=text["text_id"],
+            text=quoted(text["text"], its.get("text")),
+            language=text["language"],
+            text_id=text["text_id"],
             activation=number(float(row["activation"]), place.get("activation")),
             share=round(float(row["activation"]) / largest, 3) if largest else 0.0,
-            group=text["group"], facets=joined(facets, ", "), seen=row["pool"] == "select",
-        )  # fmt: skip
+            group=text["group"],
+            facets=joined(facets, ", "),
+            seen=row["pool"] == "select",
+        )
 
 
 def anchor_of(feature: str, kind: str) -> str:
@@ -250,16 +280,25 @@ def comparison_words(row: Mapping[str, Any]) -> Prose:
 
 
 def _details(rows: Sequence[Mapping[str, Any]]) -> Block:
-    columns = [Column("comparison", False), Column("d on the half that chose it"), Column("d after length"),
-               Column("fires", False), Column("log-odds of firing"), Column("AUROC")]  # fmt: skip
+    columns = [
+        Column("comparison", False),
+        Column("d on the half that chose it"),
+        Column("d after length"),
+        Column("fires", False),
+        Column("log-odds of firing"),
+        Column("AUROC"),
+    ]
     body: list[Row] = []
     for row in rows:
         its = effect_rows(row)
         fires = told("{} → {}", percent(row["fire_a"], its.get("fire_a")), percent(row["fire_b"], its.get("fire_b")))
         cells: list[Cell] = [
-            fixed(row["d_av_select"], its.get("d_av_select")), effect_value(row, "d_partial", "partial"), fires,
-            effect_value(row, "log_odds", "log_odds"), effect_value(row, "auroc", "auroc"),
-        ]  # fmt: skip
+            fixed(row["d_av_select"], its.get("d_av_select")),
+            effect_value(row, "d_partial", "partial"),
+            fires,
+            effect_value(row, "log_odds", "log_odds"),
+            effect_value(row, "auroc", "auroc"),
+        ]
         body.append(Row(comparison_words(row), cells))
     return Table("The same effects, told otherwise", columns, body, stacked=True)
 

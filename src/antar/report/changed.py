@@ -1,7 +1,7 @@
 """The features that changed: of each comparison of the two models the strongest, as cards, and as one short table.
 
-What changed is asked in four ways, none of which compares latents of dictionaries that were trained apart: the same
-texts before and after (`shift`), whether that is larger on cultural texts (`interaction`), and, on a dictionary of the
+What changed is asked in four ways, none of which compares latents of dictionaries trained apart: the same texts
+before and after (`shift`), whether that is larger on cultural texts (`interaction`), and, on a dictionary of the
 difference, cultural against control texts (`culture`) and one value of a facet against the rest (`facet`).
 """
 
@@ -88,11 +88,16 @@ def changed_section(run: Run) -> Section:
     book, rows, (d, q) = FeatureBook(run), change_rows(run.contrasts), threshold_words(run)
     blocks: list[Block] = [
         Paragraph(
-            told("Of each way in which a feature can change, the largest effects among those with q < {}: chosen on "
-                 "one half of the documents, shown as measured on the other. A feature counts as changed where |d| > {} "
-                 "too. Read each effect against what the nulls reach beside it.", q, d)
+            told(
+                "Of each way in which a feature can change, the largest effects among those with q < {}: chosen on "
+                "one half of the documents, shown as measured on the other. A feature counts as changed where |d| > "
+                "{} "
+                "too. Read each effect against what the nulls reach beside it.",
+                q,
+                d,
+            )
         ),
-    ]  # fmt: skip
+    ]
     if not book.has_labels:
         blocks.append(
             Paragraph("The features of this run have no labels: nobody has said yet what they are about.", "note")
@@ -124,7 +129,9 @@ def _kind_blocks(run: Run, book: FeatureBook, rows: pl.DataFrame, kind: str) -> 
 
 _MISSING = {
     "shift": "Not measured: it needs one dictionary that encodes both models, and this run has codes of one alone.",
-    "interaction": "Not measured here; where a dictionary was trained on the difference, culture on it asks the same.",
+    "interaction": (
+        "Not measured here; where a dictionary was trained on the difference, culture on it asks the same."
+    ),
     "culture": "Not measured: this run has no dictionary of the difference, or no controls beside cultural texts.",
     "facet": "Not measured: the study compares no facet, or has no dictionary of the difference.",
 }
@@ -165,8 +172,15 @@ def top_table(run: Run, book: FeatureBook) -> Table:
         for kind in change_kinds(rows)
         for row in top_features(rows, kind, q).head(FEATURES_OPEN + 1).iter_rows(named=True)
     ]
-    columns = [Column("feature", False), Column("comparison", False), Column("label", False), Column("verdict", False),
-               Column("d"), Column("95% of |d| on the nulls", False), Column("q")]  # fmt: skip
+    columns = [
+        Column("feature", False),
+        Column("comparison", False),
+        Column("label", False),
+        Column("verdict", False),
+        Column("d"),
+        Column("95% of |d| on the nulls", False),
+        Column("q"),
+    ]
     return Table("The largest changes of each kind", columns, body, stacked=True)
 
 
@@ -188,10 +202,24 @@ def _by_value(rows: pl.DataFrame, q: float, book: FeatureBook) -> Table:
     best = best.sort(order, "feature", descending=[True, False])
     best = best.unique(["facet", "value"], keep="first", maintain_order=True).head(FACET_VALUES_SHOWN)
     body = [
-        Row(comparison_words(row), [row["feature"], book.label(row["feature"]) or "no label", *_numbers(row, book),
-                                    number(row["n_b"], effect_rows(row).get("n_b"))])
+        Row(
+            comparison_words(row),
+            [
+                row["feature"],
+                book.label(row["feature"]) or "no label",
+                *_numbers(row, book),
+                number(row["n_b"], effect_rows(row).get("n_b")),
+            ],
+        )
         for row in best.iter_rows(named=True)
-    ]  # fmt: skip
-    columns = [Column("value", False), Column("feature", False), Column("label", False), Column("d"),
-               Column("95% of |d| on the nulls", False), Column("q"), Column("texts")]  # fmt: skip
+    ]
+    columns = [
+        Column("value", False),
+        Column("feature", False),
+        Column("label", False),
+        Column("d"),
+        Column("95% of |d| on the nulls", False),
+        Column("q"),
+        Column("texts"),
+    ]
     return Table("The strongest feature of each value, in the difference of the models", columns, body, stacked=True)

@@ -69,11 +69,16 @@ def _table(run: Run, rows: pl.DataFrame, bounds: _Bounds) -> Table:
     strict = f"{STRICT:g}"
     odds = Cited(fold(bounds.log_odds), f"{at('study.yaml', 'criteria', 'log_odds')}#fold")
     columns = [
-        Column("contrast", False), Column("on", False), Column(told("|d| > {}, q < {}", at_d, at_q)),
-        Column(f"p_max < {strict} too"), Column(told("still |d| > {} after length", at_d)),
+        Column("contrast", False),
+        Column("on", False),
+        Column(told("|d| > {}, q < {}", at_d, at_q)),
+        Column(f"p_max < {strict} too"),
+        Column(told("still |d| > {} after length", at_d)),
         *([Column(f"still within {within}")] if within else []),
-        Column("languages differ"), Column("script only, of all"), Column(told("{} odds, q < {}", odds, at_q)),
-    ]  # fmt: skip
+        Column("languages differ"),
+        Column("script only, of all"),
+        Column(told("{} odds, q < {}", odds, at_q)),
+    ]
     large = rows.filter((pl.col("d_av").abs() > bounds.d) & (pl.col("q") < bounds.q))
     table: list[Row] = []
     for kind in KINDS:
@@ -88,14 +93,20 @@ def _table(run: Run, rows: pl.DataFrame, bounds: _Bounds) -> Table:
         "How many large effects are left",
         columns,
         table,
-        told("p_max is adjusted for all tests of its contrast at once (the chance of one false finding or more). "
-             "Languages differ: Cochran's Q with p < {} among the large effects. Script only: tells one language "
-             "from the others by whether it fires (AUROC {}) and differs little within any. "
-             "{} odds: |log-odds of firing| > {} with an interval "
-             "clear of zero: how rare features are found, which no d shows. Not measured: not defined, or not measured on "
-             "that null.", strict, setting(bounds.script_auroc, at("study.yaml", "contrasts", "script_auroc")), odds,
-             setting(round(bounds.log_odds, 3), at("study.yaml", "criteria", "log_odds"))),
-    )  # fmt: skip
+        told(
+            "p_max is adjusted for all tests of its contrast at once (the chance of one false finding or more). "
+            "Languages differ: Cochran's Q with p < {} among the large effects. Script only: tells one language "
+            "from the others by whether it fires (AUROC {}) and differs little within any. "
+            "{} odds: |log-odds of firing| > {} with an interval "
+            "clear of zero: how rare features are found, which no d shows. Not measured: not defined, or not "
+            "measured on "
+            "that null.",
+            strict,
+            setting(bounds.script_auroc, at("study.yaml", "contrasts", "script_auroc")),
+            odds,
+            setting(round(bounds.log_odds, 3), at("study.yaml", "criteria", "log_odds")),
+        ),
+    )
 
 
 def _row(

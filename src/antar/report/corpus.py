@@ -27,11 +27,17 @@ def corpus_section(run: Run) -> Section:
     documents = number(texts["document"].n_unique(), TEXTS.get("distinct:document"))
     blocks: list[Block] = [
         Paragraph(
-            told("{} from {}{}. Documents, never single texts, are split into training, validation and held-out parts, "
-                 "and into the half that selects and the half that estimates.", once, counted(documents, "document"), twice)
+            told(
+                "{} from {}{}. Documents, never single texts, are split into training, validation and held-out "
+                "parts, "
+                "and into the half that selects and the half that estimates.",
+                once,
+                counted(documents, "document"),
+                twice,
+            )
         ),
         _counts(texts),
-    ]  # fmt: skip
+    ]
     if facts.get("words"):
         blocks.append(_words(facts["words"]))
         warning = _length_warning(facts["words"])
@@ -55,31 +61,51 @@ def _counts(texts: pl.DataFrame) -> Table:
         )
         .sort("group", "language", "source", descending=[True, False, False])
     )
-    columns = [Column("group", False), Column("language", False), Column("source", False), Column("texts"),
-               Column("documents"), *(Column(_SPLITS[split]) for split in splits)]  # fmt: skip
+    columns = [
+        Column("group", False),
+        Column("language", False),
+        Column("source", False),
+        Column("texts"),
+        Column("documents"),
+        *(Column(_SPLITS[split]) for split in splits),
+    ]
     rows: list[Row] = []
     for row in table.iter_rows(named=True):
         its = TEXTS.where(group=row["group"], language=row["language"], source=row["source"])
         taken = {"texts": its.get("count"), "documents": its.get("distinct:document")}
         cells: list[Cell] = [row["language"], quoted(row["source"], f"{its.get('source')}:any")]
-        cells += [number(row[name], taken.get(name) or its.where(split=name).get("count"))
-                  for name in ("texts", "documents", *splits)]  # fmt: skip
+        cells += [
+            number(row[name], taken.get(name) or its.where(split=name).get("count"))
+            for name in ("texts", "documents", *splits)
+        ]
         rows.append(Row(row["group"], cells))
     return Table("Texts by group, language and source", columns, rows)
 
 
-_QUANTILES = {"0": "shortest", "0.05": "twentieth", "0.25": "first quartile", "0.5": "median", "0.75": "third quartile",
-              "0.95": "all but a twentieth", "1": "longest"}  # fmt: skip
+_QUANTILES = {
+    "0": "shortest",
+    "0.05": "twentieth",
+    "0.25": "first quartile",
+    "0.5": "median",
+    "0.75": "third quartile",
+    "0.95": "all but a twentieth",
+    "1": "longest",
+}
 
 
 def _words(words: list[Mapping[str, Any]]) -> Table:
     keys = list(dict.fromkeys(key for row in words for key in (row.get("words") or {})))
     columns = [Column("group", False), Column("language", False), *(Column(_quantile_name(key)) for key in keys)]
     rows = [
-        Row(row["group"], [row["language"], *(setting((row.get("words") or {}).get(key), at(*_FACTS, "words", i, "words", key))
-                                              for key in keys)])
+        Row(
+            row["group"],
+            [
+                row["language"],
+                *(setting((row.get("words") or {}).get(key), at(*_FACTS, "words", i, "words", key)) for key in keys),
+            ],
+        )
         for i, row in enumerate(words)
-    ]  # fmt: skip
+    ]
     return Table("Lengths in words", columns, rows)
 
 
@@ -107,7 +133,9 @@ def _length_warning(words: list[Mapping[str, Any]]) -> Prose | None:
     if not lines:
         return None
     return told(
-        "Cultural and control texts differ in length ({}), so length, genre and topic are part of what the culture contrast "
-        "calls culture. Matching controls in length (corpus.match) or cutting long texts (unit) removes the first of these.",
+        "Cultural and control texts differ in length ({}), so length, genre and topic are part of what the culture "
+        "contrast "
+        "calls culture. Matching controls in length (corpus.match) or cutting long texts (unit) removes the first of "
+        "these.",
         joined(lines, "; "),
-    )  # fmt: skip
+    )

@@ -15,8 +15,16 @@ def counterparts_blocks(run: Run) -> list[Block]:
     sentence = counterparts_sentence(shares, run.names["base"], run.names["chat"])
     if sentence is None:
         return []
-    titles = ("dictionary", "matched with", "features with a counterpart", "live", "mean cosine", "mean correlation",
-              "cosine above", "correlation above")  # fmt: skip
+    titles = (
+        "dictionary",
+        "matched with",
+        "features with a counterpart",
+        "live",
+        "mean cosine",
+        "mean correlation",
+        "cosine above",
+        "correlation above",
+    )
     return [
         Paragraph(
             "Dictionaries trained apart share no index of features, so those of the two sides are matched one to one "
@@ -54,8 +62,10 @@ def _row(share: Share, i: int) -> Row:
         [
             share.dictionary_b,
             matched,
-            *(number(getattr(share, name), at(_FILE, i, name))
-              for name in ("live_a", "cosine", "correlation", "cosine_bar", "correlation_bar")),
+            *(
+                number(getattr(share, name), at(_FILE, i, name))
+                for name in ("live_a", "cosine", "correlation", "cosine_bar", "correlation_bar")
+            ),
         ],
         null=share.null == OTHER_SEED,
-    )  # fmt: skip
+    )

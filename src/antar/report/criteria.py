@@ -97,7 +97,9 @@ def _detail(criterion: Mapping[str, Any], i: int) -> Folded:
 
 def _name(criterion: Mapping[str, Any], i: int) -> Prose:
     here = ("criteria.json", "criteria", i)
-    return told("{}. {}", number(criterion["number"], at(*here, "number")), quoted(criterion["name"], at(*here, "name")))
+    return told(
+        "{}. {}", number(criterion["number"], at(*here, "number")), quoted(criterion["name"], at(*here, "name"))
+    )
 
 
 def _beside(value: Any, source: str) -> Prose:
@@ -122,14 +124,15 @@ def records_table(caption: str, records: Sequence[Mapping[str, Any]], source: st
             Row(
                 str(record.get(first)),
                 [
-                    "" if words[name] and record.get(name) is None
+                    ""
+                    if words[name] and record.get(name) is None
                     else _cell(record.get(name), counts[name], f"{source}{pointer(i, name)}")
                     for name in kept
                 ],
             )
             for i, record in enumerate(records)
         ],
-    )  # fmt: skip
+    )
 
 
 def _is_cell(records: Sequence[Mapping[str, Any]], name: str) -> bool:

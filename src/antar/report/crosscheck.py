@@ -63,9 +63,10 @@ def answer(sets: Sequence[Record]) -> Prose:
         "At {} of {} of codes the chosen features fire more on the cross-check "
         "than on matched controls (the whole interval above 0.5); at {} the interval also lies above 97.5% of "
         "equally large random sets of live features.",
-        number(above, f"{_FILE}#crosscheck_above"), counted(number(len(measured), f"{_FILE}#crosscheck_sets"), "set"),
+        number(above, f"{_FILE}#crosscheck_above"),
+        counted(number(len(measured), f"{_FILE}#crosscheck_sets"), "set"),
         number(beyond, f"{_FILE}#crosscheck_beyond"),
-    )  # fmt: skip
+    )
 
 
 def _beats(low: float, null: Record) -> bool:
@@ -79,23 +80,34 @@ def _texts(row: Record, i: int) -> Prose:
     return told(
         "{}: {} of {} (median {} words) against {} of {} from the estimation half (median {} words, compared within "
         "bins of length); {} more have no or too few controls of their length and are left out.",
-        row["language"], counted(its("texts"), "text"), counted(its("documents"), "document"), its("median_words"),
-        counted(its("controls"), "control"), counted(its("control_documents"), "document"),
-        its("control_median_words"), its("unmatched"),
-    )  # fmt: skip
+        row["language"],
+        counted(its("texts"), "text"),
+        counted(its("documents"), "document"),
+        its("median_words"),
+        counted(its("controls"), "control"),
+        counted(its("control_documents"), "document"),
+        its("control_median_words"),
+        its("unmatched"),
+    )
 
 
 def _masking(languages: Sequence[Record]) -> Prose:
     changed = [
-        told("{} of {} texts in {}", number(row["changed"], at(_FILE, "languages", i, "changed")),
-             number(row["copies"], at(_FILE, "languages", i, "copies")), row["language"])
-        for i, row in enumerate(languages) if row["copies"]
-    ]  # fmt: skip
+        told(
+            "{} of {} texts in {}",
+            number(row["changed"], at(_FILE, "languages", i, "changed")),
+            number(row["copies"], at(_FILE, "languages", i, "copies")),
+            row["language"],
+        )
+        for i, row in enumerate(languages)
+        if row["copies"]
+    ]
     return told(
         "Masked copies: the artifact's name and every state's name (Rajasthani too) replaced by a neutral word. The "
         "mask changed {}; the others hold no such name, and their copies are equal to them. Names of "
-        "cities, languages and peoples are not masked.", listed(changed),
-    )  # fmt: skip
+        "cities, languages and peoples are not masked.",
+        listed(changed),
+    )
 
 
 def _name(row: Record) -> str:
@@ -109,22 +121,37 @@ def _auroc(row: Record, *path: str | int) -> Value:
 
 
 def _sets(sets: Sequence[tuple[int, Record]]) -> Table:
-    columns = [Column("codes", False), Column("language", False), Column("features"), Column("AUROC"),
-               Column("random sets"), Column("p"), Column("shuffled labels"), Column("p")]  # fmt: skip
+    columns = [
+        Column("codes", False),
+        Column("language", False),
+        Column("features"),
+        Column("AUROC"),
+        Column("random sets"),
+        Column("p"),
+        Column("shuffled labels"),
+        Column("p"),
+    ]
     rows = [
         Row(
             _name(row),
-            [row["language"], number(row["chosen"], at(_FILE, "sets", i, "chosen")), _auroc(row, "sets", i),
-             *_null(row["random"], "sets", i, "random"), *_null(row["shuffled"], "sets", i, "shuffled")],
+            [
+                row["language"],
+                number(row["chosen"], at(_FILE, "sets", i, "chosen")),
+                _auroc(row, "sets", i),
+                *_null(row["random"], "sets", i, "random"),
+                *_null(row["shuffled"], "sets", i, "shuffled"),
+            ],
             null=bool(row["null"]),
         )
         for i, row in sets
-    ]  # fmt: skip
+    ]
     return Table(
-        "The chosen features on the cross-check, with 95% intervals by bootstrap over documents", columns, rows,
+        "The chosen features on the cross-check, with 95% intervals by bootstrap over documents",
+        columns,
+        rows,
         "Random sets: as many live features, drawn anew each time; their mean and middle 95%. p: how often a null's "
         "AUROC is at least this. Shaded rows are features chosen on shams and baselines.",
-    )  # fmt: skip
+    )
 
 
 def _null(null: Record, *path: str | int) -> list[Cell]:
@@ -133,18 +160,28 @@ def _null(null: Record, *path: str | int) -> list[Cell]:
 
 
 def _masked(sets: Sequence[tuple[int, Record]]) -> Table:
-    columns = [Column("codes", False), Column("language", False), Column("as they are"), Column("masked"),
-               Column("difference"), Column("changed texts only: as they are"), Column("masked"),
-               Column("difference")]  # fmt: skip
+    columns = [
+        Column("codes", False),
+        Column("language", False),
+        Column("as they are"),
+        Column("masked"),
+        Column("difference"),
+        Column("changed texts only: as they are"),
+        Column("masked"),
+        Column("difference"),
+    ]
     rows = [
         Row(
             _name(row),
-            [row["language"], *_pair(row["masked"], "sets", i, "masked"),
-             *_pair(row["masked"]["on_changed"], "sets", i, "masked", "on_changed")],
+            [
+                row["language"],
+                *_pair(row["masked"], "sets", i, "masked"),
+                *_pair(row["masked"]["on_changed"], "sets", i, "masked", "on_changed"),
+            ],
             null=bool(row["null"]),
         )
         for i, row in sets
-    ]  # fmt: skip
+    ]
     return Table("AUROC of the same texts, as they are and masked", columns, rows)
 
 
@@ -159,17 +196,27 @@ def _pair(pair: Record | None, *path: str | int) -> list[Cell]:
 def _features(rows: Sequence[tuple[int, Record]]) -> Table:
     shown = sorted(rows, key=lambda one: -(one[1]["auroc"] or 0))[:FEATURES_SHOWN]
     masked = any(row["auroc_masked"] is not None for _, row in rows)
-    columns = [Column("feature", False), Column("side", False), Column("language", False),
-               Column("d_av of culture (estimation half)"), Column("fires on cross-check"), Column("on controls"),
-               Column("AUROC"), *([Column("masked")] if masked else [])]  # fmt: skip
+    columns = [
+        Column("feature", False),
+        Column("side", False),
+        Column("language", False),
+        Column("d_av of culture (estimation half)"),
+        Column("fires on cross-check"),
+        Column("on controls"),
+        Column("AUROC"),
+        *([Column("masked")] if masked else []),
+    ]
     body: list[Row] = []
     for i, row in shown:
         here = ("features", i)
         cells: list[Cell] = [
-            row["side"], row["language"], fixed(row["d_av"], at(_FILE, *here, "d_av")),
+            row["side"],
+            row["language"],
+            fixed(row["d_av"], at(_FILE, *here, "d_av")),
             percent(row["fire"], at(_FILE, *here, "fire")),
-            percent(row["fire_controls"], at(_FILE, *here, "fire_controls")), _auroc(row, *here),
-        ]  # fmt: skip
+            percent(row["fire_controls"], at(_FILE, *here, "fire_controls")),
+            _auroc(row, *here),
+        ]
         if masked:
             cells.append(fixed(row["auroc_masked"], at(_FILE, *here, "auroc_masked")))
         body.append(Row(row["feature"], cells))
@@ -185,23 +232,36 @@ def _enriched(enriched: Sequence[Record]) -> list[Block]:
                 "such facet is among contrasts.facets."
             )
         ]
-    columns = [Column("feature", False), Column("side", False), Column("value", False), Column("texts"),
-               Column("other texts"), Column("d_av"), Column("q"), Column("", False)]  # fmt: skip
+    columns = [
+        Column("feature", False),
+        Column("side", False),
+        Column("value", False),
+        Column("texts"),
+        Column("other texts"),
+        Column("d_av"),
+        Column("q"),
+        Column("", False),
+    ]
     rows: list[Row] = []
     for i, row in enumerate(enriched):
         here = ("enriched", i)
         ends = interval([row["d_lo"], row["d_hi"]], (at(_FILE, *here, "d_lo"), at(_FILE, *here, "d_hi")))
         cells: list[Cell] = [
-            row["side"], told("{}: {}", row["facet"], quoted(row["value"], at(_FILE, *here, "value"))),
-            number(row["n_b"], at(_FILE, *here, "n_b")), number(row["n_a"], at(_FILE, *here, "n_a")),
-            Value(fixed(row["d_av"], at(_FILE, *here, "d_av")), ends), small(row["q"], at(_FILE, *here, "q")),
+            row["side"],
+            told("{}: {}", row["facet"], quoted(row["value"], at(_FILE, *here, "value"))),
+            number(row["n_b"], at(_FILE, *here, "n_b")),
+            number(row["n_a"], at(_FILE, *here, "n_a")),
+            Value(fixed(row["d_av"], at(_FILE, *here, "d_av")), ends),
+            small(row["q"], at(_FILE, *here, "q")),
             "few texts" if row["few"] else "",
-        ]  # fmt: skip
+        ]
         rows.append(Row(row["feature"], cells))
     return [
         Table(
-            "Where chosen features are enriched", columns, rows,
+            "Where chosen features are enriched",
+            columns,
+            rows,
             "The facet contrast among the cross-check's own texts, estimation half, q < 0.05. “Few texts” marks a "
             "comparison with a side under contrasts.warn_under texts: its d_av is uncertain and large by chance.",
         )
-    ]  # fmt: skip
+    ]

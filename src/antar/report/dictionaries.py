@@ -81,16 +81,22 @@ def _quality(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[Di
     rows: list[Row] = []
     for one in own:
         part = ("parts", "heldout_cultural")
-        cells: list[Cell] = [_cited(metrics, one, *part, name)
-                             for name in ("mse", "fvu", "fvu_pca", "fvu_random", "fvu_neurons")]  # fmt: skip
-        cells += [_cited(metrics, one, "parts", "heldout_control", "fvu"), _cited(metrics, one, *part, "l0"),
-                  _live(metrics, one)]  # fmt: skip
+        cells: list[Cell] = [
+            _cited(metrics, one, *part, name) for name in ("mse", "fvu", "fvu_pca", "fvu_random", "fvu_neurons")
+        ]
+        cells += [
+            _cited(metrics, one, "parts", "heldout_control", "fvu"),
+            _cited(metrics, one, *part, "l0"),
+            _live(metrics, one),
+        ]
         rows.append(Row(str(one), cells, null=_is_null(one)))
     return Table(
-        "On held-out cultural texts", [Column(title, i > 0) for i, title in enumerate(columns)], rows,
+        "On held-out cultural texts",
+        [Column(title, i > 0) for i, title in enumerate(columns)],
+        rows,
         "L0: latents that fire on a text. Live: latents that fire on some training text. Shaded rows: a sham's "
-        "delta, a baseline."
-    )  # fmt: skip
+        "delta, a baseline.",
+    )
 
 
 def _live(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId) -> Prose:
@@ -116,8 +122,12 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         bounded = metrics.get(one, {}).get("kind", "topk") not in ("batchtopk", "crosscoder")  # theirs is an average
         by_construction = bool(bounded and width and k and width / k > ratio)
         ratio_at = f"{at(_file(one), 'n_latents')} / {at(_file(one), *control, 'l0')}"
-        cells += [number(sparsity, ratio_at), Badge("by construction", "mild") if by_construction else
-                  _met(sparsity is not None, sparsity is not None and sparsity > ratio)]  # fmt: skip
+        cells += [
+            number(sparsity, ratio_at),
+            Badge("by construction", "mild")
+            if by_construction
+            else _met(sparsity is not None, sparsity is not None and sparsity > ratio),
+        ]
         rows.append(Row(str(one), cells, null=_is_null(one)))
     columns = [
         Column("dictionary", False),
@@ -126,8 +136,12 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         Column("latents / L0"),
         Column(told("sparsity > {}×", setting(ratio, at("study.yaml", "criteria", "sparsity"))), False),
     ]
-    return Table("The published criteria, on the controls as published", columns, rows,
-                 "Both are easy: the seven criteria say what stands against them.")  # fmt: skip
+    return Table(
+        "The published criteria, on the controls as published",
+        columns,
+        rows,
+        "Both are easy: the seven criteria say what stands against them.",
+    )
 
 
 def _is_null(one: DictionaryId) -> bool:
@@ -195,9 +209,14 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
             colour = COLOURS["sham"] if null else COLOURS.get(side, COLOURS["ink"])
             label = f"layer {one.layer}" + (f", {one.kind}" if one.kind else "")
             label += f", sham {one.trained_on.split(':')[1]}" if ":" in one.trained_on else ""
-            axes.plot(frame["epoch"].to_list(), frame["val_fvu"].to_list(), color=colour,
-                      linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
-                      label=label)  # fmt: skip
+            axes.plot(
+                frame["epoch"].to_list(),
+                frame["val_fvu"].to_list(),
+                color=colour,
+                linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)],
+                linewidth=0.9 if null else 1.4,
+                label=label,
+            )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.12)

@@ -1,4 +1,4 @@
-"""What is not in the numbers, and why: texts, latents, effects, labels, contrasts and languages that were left out."""
+"""What is not in the numbers, and why: texts, latents, effects, labels, contrasts and languages left out."""
 
 from __future__ import annotations
 
@@ -37,11 +37,15 @@ def _texts(run: Run) -> list[Block]:
     cut, outliers = pick(run.study, "extract", "max_tokens"), pick(run.study, "extract", "outliers")
     blocks.append(
         Paragraph(
-            told("Texts are read up to {} tokens; what is longer is cut. Special tokens are left out of every vector{}.",
-                 setting(cut, at("study.yaml", "extract", "max_tokens")),
-                 ", and so are tokens of outlying norm" if outliers else ""), "note",
+            told(
+                "Texts are read up to {} tokens; what is longer is cut. Special tokens are left out of every "
+                "vector{}.",
+                setting(cut, at("study.yaml", "extract", "max_tokens")),
+                ", and so are tokens of outlying norm" if outliers else "",
+            ),
+            "note",
         )
-    )  # fmt: skip
+    )
     return blocks
 
 
@@ -51,8 +55,11 @@ def _table(dropped: list[Mapping[str, Any]]) -> Table:
     for i, row in enumerate(dropped):
         here = (*_CORPUS, "dropped", i)
         examples = [quoted(one, at(*here, "examples", j)) for j, one in enumerate(row.get("examples") or [])]
-        cells: list[Cell] = [quoted(row["reason"], at(*here, "reason")), number(row["texts"], at(*here, "texts")),
-                             joined(examples, ", ")]  # fmt: skip
+        cells: list[Cell] = [
+            quoted(row["reason"], at(*here, "reason")),
+            number(row["texts"], at(*here, "texts")),
+            joined(examples, ", "),
+        ]
         rows.append(Row(quoted(row["source"], at(*here, "source")), cells))
     return Table("Texts that were dropped in cleaning", columns, rows)
 
@@ -67,16 +74,21 @@ def _latents(run: Run) -> list[Block]:
     for row in per.iter_rows(named=True):
         its = FEATURES.where(dictionary=row["dictionary"])
         dead = its.where("!live")
-        cells: list[Cell] = [number(row["latents"], its.get("count")), number(row["dead"], dead.get("count")),
-                             percent(row["dead"] / row["latents"], f"{dead.get('count')} / {its.get('count')}")]  # fmt: skip
+        cells: list[Cell] = [
+            number(row["latents"], its.get("count")),
+            number(row["dead"], dead.get("count")),
+            percent(row["dead"] / row["latents"], f"{dead.get('count')} / {its.get('count')}"),
+        ]
         rows.append(Row(row["dictionary"], cells, null=DictionaryId.parse(row["dictionary"]).is_null))
     columns = [Column("dictionary", False), Column("latents"), Column("dead"), Column("share")]
     total, dead = FEATURES.get("count"), FEATURES.where("!live").get("count")
     said = told(
-        "{} of {} latents of all dictionaries, the nulls’ too, are dead: they fire on no (or too few) training texts, and are "
+        "{} of {} latents of all dictionaries, the nulls’ too, are dead: they fire on no (or too few) training "
+        "texts, and are "
         "in no count, label or test.",
-        number(int((~run.features["live"]).sum()), dead), number(run.features.height, total),
-    )  # fmt: skip
+        number(int((~run.features["live"]).sum()), dead),
+        number(run.features.height, total),
+    )
     table = Table("Dead latents of each dictionary", columns, rows, "Shaded rows: a sham's delta, a baseline.")
     return [Paragraph(said), Folded("Dead latents of each dictionary", [table])]
 
@@ -94,12 +106,20 @@ def _effects(run: Run) -> list[Block]:
     tests = number(real.height, CONTRASTS.where(null="").get("count"))
     return [
         Paragraph(
-            told("Of {} tests of the study's own, {} are marked “few” (a group of fewer than {} texts; {} of them of facets): they "
-                 "are shown with that mark, and uncertain. {} have no effect size, since nothing varies or one group is "
-                 "empty; they are counted nowhere. Latents that fire on no compared text are not tested.",
-                 tests, count, least, facets, missing)
+            told(
+                "Of {} tests of the study's own, {} are marked “few” (a group of fewer than {} texts; {} of them of "
+                "facets): they "
+                "are shown with that mark, and uncertain. {} have no effect size, since nothing varies or one group "
+                "is "
+                "empty; they are counted nowhere. Latents that fire on no compared text are not tested.",
+                tests,
+                count,
+                least,
+                facets,
+                missing,
+            )
         )
-    ]  # fmt: skip
+    ]
 
 
 def _labels(run: Run) -> list[Block]:
@@ -109,11 +129,12 @@ def _labels(run: Run) -> list[Block]:
     failed = labels.filter(pl.col("failed").is_not_null()).height
     empty = labels.filter(pl.col("label").is_null() & pl.col("failed").is_null()).height
     said: Prose = told(
-        "Of {} labelled features {} have texts with nothing in common (“incoherent”) and {} calls failed; neither has a label. ",
+        "Of {} labelled features {} have texts with nothing in common (“incoherent”) and {} calls failed; neither "
+        "has a label. ",
         number(labels.height, LABELS.get("count")),
         number(empty, LABELS.where("!label", "!failed").get("count")),
         number(failed, LABELS.where("failed").get("count")),
-    )  # fmt: skip
+    )
     if not run.has("interpret/verdicts.jsonl"):
         return [Paragraph(said + "No label was validated.")]
     verdicts = run.verdicts
@@ -123,15 +144,25 @@ def _labels(run: Run) -> list[Block]:
         )
         for name in ("KEEP", "REVISE", "INVALIDATE")
     ]
-    more = told("The validator's verdicts: {}. A label that it calls INVALIDATE is shown with that verdict and its reason, and "
-                "counts in every score: bad labels are not taken out of the mean.", listed(cells))  # fmt: skip
+    more = told(
+        "The validator's verdicts: {}. A label that it calls INVALIDATE is shown with that verdict and its reason, "
+        "and "
+        "counts in every score: bad labels are not taken out of the mean.",
+        listed(cells),
+    )
     return [Paragraph(said + more)]
 
 
 _WHY = {
-    "shift": "it needs one dictionary that encodes both models (trained on one side and read on both, joint, or a crosscoder)",
+    "shift": (
+        "it needs one dictionary that encodes both models (trained on one side and read on both, joint, or "
+        "a crosscoder)"
+    ),
     "culture": "it needs cultural and control texts of one language",
-    "interaction": "it is asked where a shift is defined and there are controls; on a delta dictionary culture is the same question",
+    "interaction": (
+        "it is asked where a shift is defined and there are controls; on a delta dictionary culture "
+        "is the same question"
+    ),
     "facet": "the study names no facet (`contrasts: facets:`), or no value of one has texts enough",
 }
 
@@ -139,13 +170,15 @@ _WHY = {
 def _undefined(run: Run) -> list[Prose]:
     if not run.has("features/contrasts.parquet"):
         return ["No contrast has been measured in this run."]
-    found: list[Prose] = []
     there = set(run.contrasts["contrast"].unique()) if run.contrasts.height else set[str]()
-    for kind in KINDS:
-        if kind not in there:
-            found.append(f"{kind} ({MEANINGS[kind].rstrip('?')}) was not measured: {_WHY[kind]}.")
+    found: list[Prose] = [
+        f"{kind} ({MEANINGS[kind].rstrip('?')}) was not measured: {_WHY[kind]}."
+        for kind in KINDS
+        if kind not in there
+    ]
     found.append(
-        "Latents of dictionaries that were trained apart are never compared by their number: they share no index. What is "
+        "Latents of dictionaries that were trained apart are never compared by their number: they share no index. "
+        "What is "
         "compared is one dictionary on two sides, or a dictionary of the difference."
     )
     found += _languages(run)
@@ -163,8 +196,14 @@ def _languages(run: Run) -> list[Prose]:
         count = number(
             run.texts.filter(pl.col("language") == language).height, TEXTS.where(language=language).get("count")
         )
-        found.append(told("No contrast was measured in {} ({}): a comparison needs held-out texts of both groups in both halves.",
-                          language, counted(count, "text")))  # fmt: skip
+        found.append(
+            told(
+                "No contrast was measured in {} ({}): a comparison needs held-out texts of both groups in both "
+                "halves.",
+                language,
+                counted(count, "text"),
+            )
+        )
     cross = run.texts.filter(pl.col("split") == "crosscheck").height
     if cross:
         count = number(cross, TEXTS.where(split="crosscheck").get("count"))

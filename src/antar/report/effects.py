@@ -12,8 +12,8 @@ from antar.criteria.config import CriteriaConfig
 from antar.report.blocks import Block, Cell, Column, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.sources import CONTRASTS, at, fixed, number, percent
-from antar.report.words import Cited, told
 from antar.report.text import listing
+from antar.report.words import Cited, told
 from antar.run import Run
 
 KINDS = ("shift", "culture", "interaction", "facet")
@@ -46,9 +46,15 @@ def pooled_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
 def null_name(null: str) -> str:
     if null.startswith("sham:"):
         return f"sham {null.split(':', 1)[1]}"
-    names = {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint",
-             "pca": "PCA directions", "random": "random directions", "neurons": "raw neurons",
-             "random_weights": "a model of random weights"}  # fmt: skip
+    names = {
+        "": "real",
+        "shuffled": "shuffled groups",
+        "same_checkpoint": "same checkpoint",
+        "pca": "PCA directions",
+        "random": "random directions",
+        "neurons": "raw neurons",
+        "random_weights": "a model of random weights",
+    }
     return names.get(null, null)
 
 
@@ -129,10 +135,22 @@ def _counts(run: Run, rows: pl.DataFrame, kinds: list[str]) -> Table:
             ]
             table.append(Row(kind if null else f"{kind}: {MEANINGS[kind]}", cells, null=null != ""))
     at_d, at_q = threshold_words(run)
-    columns = [Column("contrast", False), Column("on", False), Column("tests"), Column(told("|d| > {}, q < {}", at_d, at_q)),
-               Column("share"), Column(told("share q < {}", at_q)), Column("median |d|"), Column("95% of |d|")]  # fmt: skip
-    return Table("How many effects are large, really and on the nulls", columns, table,
-                 "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.")  # fmt: skip
+    columns = [
+        Column("contrast", False),
+        Column("on", False),
+        Column("tests"),
+        Column(told("|d| > {}, q < {}", at_d, at_q)),
+        Column("share"),
+        Column(told("share q < {}", at_q)),
+        Column("median |d|"),
+        Column("95% of |d|"),
+    ]
+    return Table(
+        "How many effects are large, really and on the nulls",
+        columns,
+        table,
+        "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.",
+    )
 
 
 def _quantile(sizes: pl.Series, at: float) -> float | None:
@@ -172,9 +190,13 @@ def _tail(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         legend_below(axes)
 
     lines = listing([name for name, *_ in groups])
-    return Plot(f"effects-{kind}", f"Share of tests with an absolute effect above x, {kind} contrast: {lines}.",
-                f"{kind.capitalize()} ({MEANINGS[kind]}): how fast effects thin out, really and on the nulls. Dotted: the "
-                "threshold.", draw)  # fmt: skip
+    return Plot(
+        f"effects-{kind}",
+        f"Share of tests with an absolute effect above x, {kind} contrast: {lines}.",
+        f"{kind.capitalize()} ({MEANINGS[kind]}): how fast effects thin out, really and on the nulls. Dotted: the "
+        "threshold.",
+        draw,
+    )
 
 
 def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
@@ -183,16 +205,28 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         ("sham", "sham", "s", rows.filter(pl.col("null").str.starts_with("sham:"))),
         ("real", "real", "o", rows.filter(pl.col("null") == "")),
     ]
-    parts = [(name, role, mark, part.filter(pl.col("p").is_not_null() & pl.col("p").is_not_nan()))
-             for name, role, mark, part in parts]  # fmt: skip
+    parts = [
+        (name, role, mark, part.filter(pl.col("p").is_not_null() & pl.col("p").is_not_nan()))
+        for name, role, mark, part in parts
+    ]
 
     def draw(axes: Axes) -> None:
         for name, role, mark, part in parts:
             if part.is_empty():
                 continue
             heights = -np.log10(np.maximum(part["p"].to_numpy(), 1e-12))
-            axes.plot(part["d_av"].to_numpy(), heights, mark, markersize=2.2, markeredgewidth=0, color=COLOURS[role],
-                      alpha=0.55, linestyle="none", rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+            axes.plot(
+                part["d_av"].to_numpy(),
+                heights,
+                mark,
+                markersize=2.2,
+                markeredgewidth=0,
+                color=COLOURS[role],
+                alpha=0.55,
+                linestyle="none",
+                rasterized=part.height > _CROWDED,
+                label=name,
+            )
         for x in (-d, d):
             axes.axvline(x, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
         axes.set_xlabel("d")
@@ -201,8 +235,12 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         legend_below(axes, markerscale=2)
 
     lines = listing([name for name, _, _, part in parts if not part.is_empty()])
-    return Plot(f"volcano-{kind}", f"Effect size against the logarithm of p, {kind} contrast: {lines}.",
-                f"{kind.capitalize()}: effect against evidence, one point a test.", draw)  # fmt: skip
+    return Plot(
+        f"volcano-{kind}",
+        f"Effect size against the logarithm of p, {kind} contrast: {lines}.",
+        f"{kind.capitalize()}: effect against evidence, one point a test.",
+        draw,
+    )
 
 
 def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
@@ -227,9 +265,18 @@ def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
         axes.axvline(0, color=COLOURS["grid"], linewidth=0.8)
         for name, role, mark, part in parts:
             if not part.is_empty():
-                axes.plot(part["culture"].to_numpy(), part["shift"].to_numpy(), mark, markersize=2.4,
-                          markeredgewidth=0, color=COLOURS[role], alpha=0.55, linestyle="none",
-                          rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+                axes.plot(
+                    part["culture"].to_numpy(),
+                    part["shift"].to_numpy(),
+                    mark,
+                    markersize=2.4,
+                    markeredgewidth=0,
+                    color=COLOURS[role],
+                    alpha=0.55,
+                    linestyle="none",
+                    rasterized=part.height > _CROWDED,
+                    label=name,
+                )
         axes.set_xlabel("culture: d of cultural against control texts, on base")
         axes.set_title("shift: d after against before")
         legend_below(axes, markerscale=2)

@@ -13,8 +13,8 @@ from antar.report.blocks import Block, Cell, Column, Paragraph, Row, Section, Ta
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.shams import drift_blocks
 from antar.report.sources import at, interval, number
-from antar.report.words import Prose, told
 from antar.report.text import NOT_MEASURED
+from antar.report.words import Prose, told
 from antar.run import Run
 
 
@@ -85,9 +85,11 @@ def _table(found: list[Magnitude], shams: list[str]) -> Table:
         cells += [number(one.base, at(_FILE, i, "base")), number(one.texts, at(_FILE, i, "texts"))]
         rows.append(Row(f"layer {one.layer}, {one.language}", cells))
     return Table(
-        "Shift in activation units on held-out texts, with 95% intervals by bootstrap over documents", columns, rows,
-        "Norms, not squares. What noise adds to the norm of a mean is taken off; a shift no larger than noise is 0."
-    )  # fmt: skip
+        "Shift in activation units on held-out texts, with 95% intervals by bootstrap over documents",
+        columns,
+        rows,
+        "Norms, not squares. What noise adds to the norm of a mean is taken off; a shift no larger than noise is 0.",
+    )
 
 
 def _value(found: list[Magnitude], i: int | None, name: str) -> Cell:
@@ -124,10 +126,17 @@ def _plot(found: list[Magnitude], language: str) -> Plot:
             ends = np.array([one.cultural_ci or (np.nan, np.nan) for one in ones], dtype=float).reshape(-1, 2)
             bars = np.maximum(np.stack([centre - ends[:, 0], ends[:, 1] - centre]), 0)
             axes.errorbar(
-                xs, centre, yerr=bars, color=COLOURS["sham" if null else "real"], marker="s" if null else "o",
-                markersize=3.5, linestyle="--" if null else "-", linewidth=1.1, elinewidth=0.8,
+                xs,
+                centre,
+                yerr=bars,
+                color=COLOURS["sham" if null else "real"],
+                marker="s" if null else "o",
+                markersize=3.5,
+                linestyle="--" if null else "-",
+                linewidth=1.1,
+                elinewidth=0.8,
                 label=f"sham {side.split(':')[1]}" if null else "chat − base",
-            )  # fmt: skip
+            )
         axes.set_xticks(sorted({one.layer for one in ours}))
         axes.margins(y=0.15)
         axes.set_ylim(bottom=0)
@@ -138,10 +147,12 @@ def _plot(found: list[Magnitude], language: str) -> Plot:
 
     safe = "".join(character for character in language.lower() if character.isascii() and character.isalnum())
     return Plot(
-        f"energy-{safe or 'x'}", f"Cultural shift in {language} at each layer, beside the shams' (the numbers: “How large the shift is”).",
-        f"How far the models lie apart on cultural texts in {language}, at each layer, beside the shams; bars: 95% intervals.",
+        f"energy-{safe or 'x'}",
+        f"Cultural shift in {language} at each layer, beside the shams' (the numbers: “How large the shift is”).",
+        f"How far the models lie apart on cultural texts in {language}, at each layer, beside the shams; bars: 95% "
+        f"intervals.",
         draw,
-    )  # fmt: skip
+    )
 
 
 def _spacing(ours: list[Magnitude]) -> float:

@@ -45,8 +45,11 @@ _FILE = "features/geometry.json"
 
 def claim(rows: Sequence[Record]) -> Prose:
     """One sentence: is a delta's effective dimension lower than its base's, and lower than a sham's?"""
-    by = {(row["layer"], row["side"]): (i, rank) for i, row in enumerate(rows)
-          if (rank := row.get("pca90_rank")) is not None}  # fmt: skip
+    by = {
+        (row["layer"], row["side"]): (i, rank)
+        for i, row in enumerate(rows)
+        if (rank := row.get("pca90_rank")) is not None
+    }
     lower, lower_than_sham, compared = 0, 0, 0
     examples: list[Prose] = []
     for layer in sorted({row["layer"] for row in rows}):
@@ -62,14 +65,20 @@ def claim(rows: Sequence[Record]) -> Prose:
     if not examples:
         return "The claim cannot be tested here: the delta has no variance, or was not measured."
     verdict = "takes" if lower == len(examples) else "does not take" if lower == 0 else "takes only in part"
-    first = told("The delta {} fewer directions than base for 90% of its variance: at {} of {} layers ({}).", verdict,
-                 number(lower, f"{_FILE}#rank_below_base"), number(len(examples), f"{_FILE}#rank_compared"),
-                 listed(examples))  # fmt: skip
+    first = told(
+        "The delta {} fewer directions than base for 90% of its variance: at {} of {} layers ({}).",
+        verdict,
+        number(lower, f"{_FILE}#rank_below_base"),
+        number(len(examples), f"{_FILE}#rank_compared"),
+        listed(examples),
+    )
     if not compared:
         return first + " There is no sham beside it, so this cannot be told from the shape of any drift."
-    second = told(" It takes fewer than every sham's delta at {} of {} layers",
-                  number(lower_than_sham, f"{_FILE}#rank_below_shams"),
-                  number(compared, f"{_FILE}#rank_with_shams"))  # fmt: skip
+    second = told(
+        " It takes fewer than every sham's delta at {} of {} layers",
+        number(lower_than_sham, f"{_FILE}#rank_below_shams"),
+        number(compared, f"{_FILE}#rank_with_shams"),
+    )
     if lower and not lower_than_sham:
         second = second + ": a low dimension is what any further training gives here, not what this change did"
     return first + second + "."

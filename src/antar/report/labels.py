@@ -17,8 +17,8 @@ from antar.interpret.llm.usage import spoken_rate
 from antar.report.blocks import Block, Cell, Column, Facts, Folded, Paragraph, Row, Section, Table, Value
 from antar.report.method import pick
 from antar.report.sources import LABELS, VERDICTS, at, fixed, interval, number, percent, pointer, quoted
-from antar.report.words import Prose, counted, joined, told
 from antar.report.text import NOT_MEASURED
+from antar.report.words import Prose, counted, joined, told
 from antar.run import Run
 
 SHOWN = 30
@@ -75,8 +75,9 @@ def _who(facts: Mapping[str, Any]) -> Prose:
     who = ["Keywords" if name == KEYWORDS else quoted(name, at(*_FACTS, role)) for role, name in names.items()]
     return told(
         "{} labelled, from texts of one half of the documents. {} judged each label beside other texts. {} predicted "
-        "from the label alone, one text a question, on texts that neither had seen.", *who,
-    )  # fmt: skip
+        "from the label alone, one text a question, on texts that neither had seen.",
+        *who,
+    )
 
 
 def _answer(facts: Mapping[str, Any]) -> Prose:
@@ -85,7 +86,8 @@ def _answer(facts: Mapping[str, Any]) -> Prose:
     if right.get("value") is None:
         return "No label could be held against unseen texts."
     said = told(
-        "From the label alone the firing of unseen texts is told with a balanced accuracy of {} over {}; with another "
+        "From the label alone the firing of unseen texts is told with a balanced accuracy of {} over {}; with "
+        "another "
         "feature's label it is {}",
         _score(right, "scores", "right"),
         counted(number(right["features"], at(*_FACTS, "scores", "right", "features")), "feature"),
@@ -137,8 +139,13 @@ def _predictions(facts: Mapping[str, Any]) -> Table:
         rows.append(_prediction_row("keywords", beside.get("right"), "keyword_scores", "right", null=True))
         name = "keywords of another feature"
         rows.append(_prediction_row(name, beside.get("wrong_label"), "keyword_scores", "wrong_label", null=True))
-    columns = [Column("predictor", False), Column("balanced accuracy"), Column("AUROC"), Column("features"),
-               Column("failed calls")]  # fmt: skip
+    columns = [
+        Column("predictor", False),
+        Column("balanced accuracy"),
+        Column("AUROC"),
+        Column("features"),
+        Column("failed calls"),
+    ]
     note: Prose = "A call that failed is a wrong answer; always saying the same has 0.50."
     hard = (facts.get("predictions") or {}).get("hard_share")
     if hard is not None:
@@ -146,9 +153,14 @@ def _predictions(facts: Mapping[str, Any]) -> Table:
         note = note + told(" Of the silent texts {} fire one of the nearest features.", share)
     saebench = facts.get("saebench") or {}
     if saebench:
-        lines = [told("{} {}", quoted(name, _keys("facts", "saebench")), _score(score, "saebench", name)) for name, score in saebench.items()]
-        note = note + told(" SAEBench's form (14 texts a question, plain accuracy): {}; always saying no has 0.714.",
-                           joined(lines, "; "))  # fmt: skip
+        lines = [
+            told("{} {}", quoted(name, _keys("facts", "saebench")), _score(score, "saebench", name))
+            for name, score in saebench.items()
+        ]
+        note = note + told(
+            " SAEBench's form (14 texts a question, plain accuracy): {}; always saying no has 0.714.",
+            joined(lines, "; "),
+        )
     return Table("Does the label alone say which unseen texts fire the feature?", columns, rows, note)
 
 
@@ -177,15 +189,24 @@ def _value(score: Mapping[str, Any], *path: str, name: str = "") -> Cell:
 def _rates(facts: Mapping[str, Any]) -> Table:
     rates = facts["validator_rates"]
     rows = [
-        Row(what, [_value(rates[rate], "validator_rates", rate), *(
-            number(rates[rate][name], at(*_FACTS, "validator_rates", rate, name)) for name in ("n", "failed"))])
+        Row(
+            what,
+            [
+                _value(rates[rate], "validator_rates", rate),
+                *(number(rates[rate][name], at(*_FACTS, "validator_rates", rate, name)) for name in ("n", "failed")),
+            ],
+        )
         for what, rate in (
             ("labels that are right by construction, kept", "true_positive"),
             ("labels known to be wrong, not kept", "true_negative"),
         )
-    ]  # fmt: skip
-    columns = [Column("the validator on known labels", False), Column("rate"), Column("labels"),
-               Column("failed calls")]  # fmt: skip
+    ]
+    columns = [
+        Column("the validator on known labels", False),
+        Column("rate"),
+        Column("labels"),
+        Column("failed calls"),
+    ]
     note = (
         "These were mixed among the real labels, unmarked, and are in no other number. A right one says that the "
         "texts share a word, and they do; a wrong one is another feature's. One that keeps everything has 1 and 0."
@@ -197,8 +218,17 @@ def _usage(usage: Mapping[str, Mapping[str, Any]]) -> Table:
     rows: list[Row] = []
     for role, its in usage.items():
         here = (*_FACTS, "usage", role)
-        reasons = joined([told("{} ({})", quoted(reason, _keys(*here[1:], "reasons")), number(count, at(*here, "reasons", reason)))
-                          for reason, count in (its.get("reasons") or {}).items()], "; ")  # fmt: skip
+        reasons = joined(
+            [
+                told(
+                    "{} ({})",
+                    quoted(reason, _keys(*here[1:], "reasons")),
+                    number(count, at(*here, "reasons", reason)),
+                )
+                for reason, count in (its.get("reasons") or {}).items()
+            ],
+            "; ",
+        )
         money: Prose = "no prices given"
         if "cost" in its:
             money = told("{} {}", number(its["cost"], at(*here, "cost")), its["currency"])
@@ -212,9 +242,17 @@ def _usage(usage: Mapping[str, Mapping[str, Any]]) -> Table:
         counts = ("calls", "failed", "retried", "prompt_tokens", "completion_tokens")
         cells: Sequence[Cell] = [name, *(number(its[key], at(*here, key)) for key in counts), rate, money]
         rows.append(Row(ROLES.get(role, role), cells, remark=told("failed: {}", reasons) if reasons else ""))
-    columns = [Column("calls for", False), Column("model", False), Column("calls"), Column("failed"),
-               Column("needed more than one try"), Column("tokens read"), Column("written"), Column("calls/s"),
-               Column("cost", False)]  # fmt: skip
+    columns = [
+        Column("calls for", False),
+        Column("model", False),
+        Column("calls"),
+        Column("failed"),
+        Column("needed more than one try"),
+        Column("tokens read"),
+        Column("written"),
+        Column("calls/s"),
+        Column("cost", False),
+    ]
     return Table(
         "What was asked", columns, rows, "Every call, with its question, is in interpret/calls.", stacked=True
     )
@@ -227,8 +265,14 @@ def _features(run: Run, facts: Mapping[str, Any]) -> list[Block]:
     checked = own.filter(pl.col("feature").is_in(list(said))).head(SHOWN)
     if checked.is_empty():
         return []
-    columns = [Column("feature", False), Column("label", False), Column("verdict", False), Column("reason", False),
-               Column("category", False), Column("about", False)]  # fmt: skip
+    columns = [
+        Column("feature", False),
+        Column("label", False),
+        Column("verdict", False),
+        Column("reason", False),
+        Column("category", False),
+        Column("about", False),
+    ]
     rows = [_feature(row, said[row["feature"]]) for row in checked.iter_rows(named=True)]
     table = Table("The first validated labels, in the order of the features", columns, rows, stacked=True)
     return [Folded("Some labels, as they stand", [table])]
@@ -242,6 +286,11 @@ def _feature(row: Mapping[str, Any], verdict: Mapping[str, Any]) -> Row:
     why = "failed" if verdict["failed"] else "reason"
     reason: Prose = quoted(verdict[why], judged.get(why)) if verdict[why] else ""
     category: Prose = quoted(row["category"], label.get("category")) if row["category"] else ""
-    cells: Sequence[Cell] = [name, verdict["verdict"] or "failed", ("failed: " if verdict["failed"] else "") + reason,
-                             category, row["language"] or ""]  # fmt: skip
+    cells: Sequence[Cell] = [
+        name,
+        verdict["verdict"] or "failed",
+        ("failed: " if verdict["failed"] else "") + reason,
+        category,
+        row["language"] or "",
+    ]
     return Row(row["feature"], cells)

@@ -37,9 +37,13 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
 
 def render_markdown(head: Head, sections: Sequence[Section]) -> str:
-    lines = [f"# {_say(head.question or head.study)}", "",
-             f"antar report · study {_say(head.study)} · {_say(head.names['base'])} → {_say(head.names['chat'])}",
-             "", _say(head.reading)]  # fmt: skip
+    lines = [
+        f"# {_say(head.question or head.study)}",
+        "",
+        f"antar report · study {_say(head.study)} · {_say(head.names['base'])} → {_say(head.names['chat'])}",
+        "",
+        _say(head.reading),
+    ]
     appendix = False
     for section in sections:
         if section.appendix and not appendix:

@@ -8,7 +8,7 @@ from typing import Any
 
 from antar.dictionaries.config import published_faults
 from antar.features.readings import is_first_reading
-from antar.report.blocks import Block, Bullets, Column, Folded, Paragraph, Row, Section, Table
+from antar.report.blocks import Block, Bullets, Column, Paragraph, Row, Section, Table
 from antar.report.shams import drift_limits
 from antar.report.sources import TEXTS, at, number, percent, quoted, setting
 from antar.report.words import Prose, joined, listed, told
@@ -74,9 +74,12 @@ def _models(run: Run) -> Prose:
         )
     else:
         text = told(
-            "The two checkpoints are {} and {}, an organism of kind {} that antar made itself (seed {}).", names["base"],
-            names["chat"], said(study, "models", "organism", "kind"), said(study, "models", "organism", "seed"),
-        )  # fmt: skip
+            "The two checkpoints are {} and {}, an organism of kind {} that antar made itself (seed {}).",
+            names["base"],
+            names["chat"],
+            said(study, "models", "organism", "kind"),
+            said(study, "models", "organism", "seed"),
+        )
     if pick(study, "models", "random_weights"):
         text = text + f" A third has {names['base']}'s architecture and random weights: it knows nothing."
     shams = list(pick(organism, "shams") or pick(study, "models", "shams") or [])
@@ -92,13 +95,20 @@ def _extraction(run: Run) -> Prose:
     if run.has("corpus/texts.parquet"):
         texts = number(int(is_first_reading(run.texts).sum()), TEXTS.get("first_readings"))
     return told(
-        "All {} texts were read by every checkpoint from the same token ids under the same mask, at most {} tokens each, in {}; "
-        "at layers {} (the output of that block, counted from 0) {}{} Special tokens are left out{}The delta of a text is the "
+        "All {} texts were read by every checkpoint from the same token ids under the same mask, at most {} tokens "
+        "each, in {}; "
+        "at layers {} (the output of that block, counted from 0) {}{} Special tokens are left out{}The delta of a "
+        "text is the "
         "second checkpoint's vector minus the first's.{}",
-        texts, said(study, "extract", "max_tokens"), said(study, "extract", "dtype"), said(study, "extract", "layers"),
-        _POOLING[pick(study, "extract", "pooling") or "mean"], chat_template_words(run),
-        ", and so are tokens of outlying norm. " if pick(study, "extract", "outliers") else ". ", _precision_words(run),
-    )  # fmt: skip
+        texts,
+        said(study, "extract", "max_tokens"),
+        said(study, "extract", "dtype"),
+        said(study, "extract", "layers"),
+        _POOLING[pick(study, "extract", "pooling") or "mean"],
+        chat_template_words(run),
+        ", and so are tokens of outlying norm. " if pick(study, "extract", "outliers") else ". ",
+        _precision_words(run),
+    )
 
 
 _POOLING = {
@@ -122,8 +132,9 @@ def _precision_words(run: Run) -> Prose:
     ends = [percent(errors[site], at(*file, "errors", site)) for site in (least, most)]
     return told(
         " In {} the deltas are off by {} to {} of their size, measured on texts that were read in float32 too.",
-        quoted(manifest.facts["dtype"], at(*file, "dtype")), *ends,
-    )  # fmt: skip
+        quoted(manifest.facts["dtype"], at(*file, "dtype")),
+        *ends,
+    )
 
 
 def chat_template_words(run: Run) -> str:
@@ -150,16 +161,30 @@ def _dictionaries(study: Mapping[str, Any]) -> Prose:
         return said(study, "dictionaries", name)
 
     return told(
-        "At each layer dictionaries were trained on {} ({}): {} latents of which {} may fire on a text, preset {}, {} at {} with "
-        "weight decay {}, batches of {}, at most {} epochs, AuxK × {} with {} dead latents. Trained on {}, stopped by {}. {}",
-        listed(pick(cfg, "sides") or ["base", "chat", "delta"]), listed(kinds), its("n_latents"), its("k"), its("preset"),
-        _OPTIMISERS[pick(cfg, "optimiser") or "adamw"], its("lr"), its("weight_decay"), its("batch"), its("max_epochs"),
-        its("auxk_coefficient"), its("k_aux"), _texts_of(pick(cfg, "train_on")), _texts_of(pick(cfg, "validate_on")),
+        "At each layer dictionaries were trained on {} ({}): {} latents of which {} may fire on a text, preset {}, "
+        "{} at {} with "
+        "weight decay {}, batches of {}, at most {} epochs, AuxK × {} with {} dead latents. Trained on {}, stopped "
+        "by {}. {}",
+        listed(pick(cfg, "sides") or ["base", "chat", "delta"]),
+        listed(kinds),
+        its("n_latents"),
+        its("k"),
+        its("preset"),
+        _OPTIMISERS[pick(cfg, "optimiser") or "adamw"],
+        its("lr"),
+        its("weight_decay"),
+        its("batch"),
+        its("max_epochs"),
+        its("auxk_coefficient"),
+        its("k_aux"),
+        _texts_of(pick(cfg, "train_on")),
+        _texts_of(pick(cfg, "validate_on")),
         "Inputs are as they were read."
         if pick(cfg, "normalise") is False
-        else "Inputs are centred and scaled on the training split, and both are folded back, so that codes are in activation "
+        else "Inputs are centred and scaled on the training split, and both are folded back, so that codes are in "
+        "activation "
         "units.",
-    )  # fmt: skip
+    )
 
 
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW"}
@@ -174,8 +199,12 @@ _KINDS = {
 
 
 def _texts_of(name: Any) -> str:
-    known = {"all": "all training texts", "cultural": "cultural training texts", "control": "the controls",
-             "val": "the validation split"}  # fmt: skip
+    known = {
+        "all": "all training texts",
+        "cultural": "cultural training texts",
+        "control": "the controls",
+        "val": "the validation split",
+    }
     return known.get(name, UNKNOWN if name is None else str(name))
 
 
@@ -190,17 +219,20 @@ def _contrasts(run: Run) -> Prose:
         "A shift needs one dictionary that encodes both checkpoints: dictionaries trained apart share no "
         "index, so their latents are never compared by number. On a delta dictionary, culture is the question "
         "whether the shift is larger on cultural texts.",
-        said(study, "contrasts", "permutations"), said(study, "contrasts", "facet_permutations"),
+        said(study, "contrasts", "permutations"),
+        said(study, "contrasts", "facet_permutations"),
         told("Facets: {}. ", listed(facets)) if facets else "No facet was compared. ",
-    )  # fmt: skip
+    )
 
 
 def _interpretation(study: Mapping[str, Any]) -> Prose:
     workers = [_worker(study, part) for part in ("labeller", "validator", "predictor")]
     return told(
-        "Labels come from {}, verdicts on them from {}, predictions from the label alone from {}. A labeller sees texts of the "
-        "selection half only; everything that judges a label uses other documents.", *workers,
-    )  # fmt: skip
+        "Labels come from {}, verdicts on them from {}, predictions from the label alone from {}. A labeller sees "
+        "texts of the "
+        "selection half only; everything that judges a label uses other documents.",
+        *workers,
+    )
 
 
 def _worker(study: Mapping[str, Any], part: str) -> Prose:
@@ -238,17 +270,23 @@ def _drift_of_shams(run: Run) -> list[Prose]:
         return []
     drift = json.loads((run.folder / "organism" / "organism.json").read_bytes())
     moved = [
-        told("{} {}", side, number(one["weight_drift"]["all"],
-                                   at("organism/organism.json", "sides", side, "weight_drift", "all")))
+        told(
+            "{} {}",
+            side,
+            number(one["weight_drift"]["all"], at("organism/organism.json", "sides", side, "weight_drift", "all")),
+        )
         for side, one in sorted(drift.get("sides", {}).items())
         if isinstance(one, dict) and "weight_drift" in one
-    ]  # fmt: skip
+    ]
     if not moved:
         return []
     return [
-        told("The shams learnt other texts for as many steps, which is not equal drift. Weights moved, as a share of "
-             "their norm: {}.", joined(moved, ", "))
-    ]  # fmt: skip
+        told(
+            "The shams learnt other texts for as many steps, which is not equal drift. Weights moved, as a share of "
+            "their norm: {}.",
+            joined(moved, ", "),
+        )
+    ]
 
 
 def _is_asked(study: dict[str, Any], role: str) -> bool:

@@ -124,9 +124,10 @@ def head_of(run: Run) -> Head:
 def render_page(head: Head, sections: list[Section], drawn: Callable[[Plot], Drawn]) -> str:
     sheet = style_sheet()
     template = environment().get_template("page.html.j2")
-    return template.render(
-        head=head, sections=sections, drawn=drawn, style=Markup(sheet), policy=content_policy(sheet)
-    ) + "\n"  # fmt: skip
+    return (
+        template.render(head=head, sections=sections, drawn=drawn, style=Markup(sheet), policy=content_policy(sheet))
+        + "\n"
+    )
 
 
 def environment(*packages: str) -> Environment:

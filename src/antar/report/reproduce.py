@@ -13,9 +13,20 @@ from antar.report.sources import at, number, quoted, setting
 from antar.report.words import Prose, listed, told
 from antar.run import Run
 
-HASHED = ("study.yaml", "study.lock.json", "corpus/texts.parquet", "features/features.parquet",
-          "features/examples.parquet", "features/contrasts.parquet", "features/magnitudes.json", "interpret/labels.jsonl",
-          "interpret/verdicts.jsonl", "interpret/predictions.jsonl", "criteria.json", "truth_report.json")  # fmt: skip
+HASHED = (
+    "study.yaml",
+    "study.lock.json",
+    "corpus/texts.parquet",
+    "features/features.parquet",
+    "features/examples.parquet",
+    "features/contrasts.parquet",
+    "features/magnitudes.json",
+    "interpret/labels.jsonl",
+    "interpret/verdicts.jsonl",
+    "interpret/predictions.jsonl",
+    "criteria.json",
+    "truth_report.json",
+)
 MANIFESTS = ("organism", "corpus", "features", "interpret")
 
 
@@ -23,7 +34,8 @@ def reproduce_section(run: Run) -> Section:
     version = str((run.lock.get("versions") or {}).get("antar") or __version__)
     blocks: list[Block] = [
         Paragraph(
-            "The study file below holds every setting, defaults written out, and every seed. The same file, versions and data "
+            "The study file below holds every setting, defaults written out, and every seed. The same file, versions "
+            "and data "
             "give the same bytes on the same kind of machine, and the same numbers to rounding on another."
         ),
         Code(_commands(run, version)),
@@ -38,8 +50,11 @@ def reproduce_section(run: Run) -> Section:
 
 def _commands(run: Run, version: str) -> list[str]:
     name = str(run.study.get("study") or run.folder.name)
-    lines = [f"# antar {version}. study.yaml is in this run's folder; its relative paths start where it lies",
-             "antar plan study.yaml", "antar run study.yaml"]  # fmt: skip
+    lines = [
+        f"# antar {version}. study.yaml is in this run's folder; its relative paths start where it lies",
+        "antar plan study.yaml",
+        "antar run study.yaml",
+    ]
     folds, seeds = (pick(run.lock, "replicas", "wanted", one) for one in ("folds", "seeds"))
     if folds or seeds:
         lines[-1] += f" --folds {folds or 0} --seeds {seeds or 0}"
@@ -99,6 +114,14 @@ def _hashes(run: Run) -> Block:
             code = quoted(manifest.fingerprint.code, at(f"{name}/manifest.json", "fingerprint", "code"))
             rows.append(Row(f"code that made {name}", [code]))
     columns = [Column("file", False), Column("SHA-256", False)]
-    return Folded("Hashes of the files that every number here comes from",
-                  [Table("SHA-256 of files and of the code that made them", columns, rows,
-                         "Of dictionaries and activations: each manifest.json in the run's folder.")])  # fmt: skip
+    return Folded(
+        "Hashes of the files that every number here comes from",
+        [
+            Table(
+                "SHA-256 of files and of the code that made them",
+                columns,
+                rows,
+                "Of dictionaries and activations: each manifest.json in the run's folder.",
+            )
+        ],
+    )

@@ -21,8 +21,12 @@ def drift_line(sham: Mapping[str, Any]) -> Prose:
     The ratios are those on control texts that did not set the match.
     """
     file = _file(sham)
-    ratios = listed([fixed(one["ratio_elsewhere"], at(file, "layers", i, "ratio_elsewhere"))
-                     for i, one in enumerate(sham["layers"])])  # fmt: skip
+    ratios = listed(
+        [
+            fixed(one["ratio_elsewhere"], at(file, "layers", i, "ratio_elsewhere"))
+            for i, one in enumerate(sham["layers"])
+        ]
+    )
     layers = [str(one["layer"]) for one in sham["layers"]]
     where = f"layer {layers[0]}" if len(layers) == 1 else told("layers {}", listed(layers))
     return told("Sham {} drifts {} times as far as chat at {}.", str(sham["sham"]), ratios, where)
@@ -41,16 +45,27 @@ def drift_blocks(run: Run) -> list[Block]:
 
 
 def _table(shams: list[dict[str, Any]]) -> Table:
-    columns = [Column("sham and layer", False), Column("chat's drift"), Column("the sham's"), Column("ratio"),
-               Column("on other controls"), Column("by language", False), Column("share of base's norm"),
-               Column("factor"), Column("from shallower layers"), Column("steps")]  # fmt: skip
+    columns = [
+        Column("sham and layer", False),
+        Column("chat's drift"),
+        Column("the sham's"),
+        Column("ratio"),
+        Column("on other controls"),
+        Column("by language", False),
+        Column("share of base's norm"),
+        Column("factor"),
+        Column("from shallower layers"),
+        Column("steps"),
+    ]
     rows: list[Row] = []
     for sham in shams:
         file = _file(sham)
         for i, one in enumerate(sham["layers"]):
             here = ("layers", i)
-            languages = [told("{} {}", name, fixed(ratio, at(file, *here, "ratio_by_language", name)))
-                         for name, ratio in one["ratio_by_language"].items()]  # fmt: skip
+            languages = [
+                told("{} {}", name, fixed(ratio, at(file, *here, "ratio_by_language", name)))
+                for name, ratio in one["ratio_by_language"].items()
+            ]
             cells: list[Cell] = [
                 *(number(one[key], at(file, *here, key)) for key in ("target", "reached")),
                 *(fixed(one[key], at(file, *here, key)) for key in ("ratio", "ratio_elsewhere")),
@@ -62,11 +77,13 @@ def _table(shams: list[dict[str, Any]]) -> Table:
             ]
             rows.append(Row(f"{sham['sham']}, layer {one['layer']}", cells, null=True))
     return Table(
-        "Drift of the shams from base, beside chat's", columns, rows,
+        "Drift of the shams from base, beside chat's",
+        columns,
+        rows,
         "Drift: root mean square over held-out control texts of how far a text's vector lies from base's, in "
         "activation units. A sham's change of weights is scaled by the factor, block group by block group, until its "
         "drift equals chat's; where the factor is zero the drift comes from shallower layers alone.",
-    )  # fmt: skip
+    )
 
 
 def drift_limits(run: Run) -> list[Prose]:
@@ -89,8 +106,13 @@ def _otherwise(sham: Mapping[str, Any], i: int) -> Prose:
         steps = "step" if sham["steps"] == 1 else "steps"
         why = told("it was trained for {} {}", number(sham["steps"], at(file, "steps")), steps)
     kind = "harder" if one["ratio"] > 1 else "weaker"
-    return told("{} times at layer {} ({}), a {} null there than equal drift would be",
-                fixed(one["ratio"], at(file, "layers", i, "ratio")), str(one["layer"]), why, kind)  # fmt: skip
+    return told(
+        "{} times at layer {} ({}), a {} null there than equal drift would be",
+        fixed(one["ratio"], at(file, "layers", i, "ratio")),
+        str(one["layer"]),
+        why,
+        kind,
+    )
 
 
 def _uneven(sham: Mapping[str, Any]) -> list[Prose]:
@@ -99,15 +121,23 @@ def _uneven(sham: Mapping[str, Any]) -> list[Prose]:
         for language, ratio in one["ratio_by_language"].items():
             by_language.setdefault(language, []).append((i, ratio))
     lines = [
-        told("{} {}", language, listed([fixed(ratio, at(_file(sham), "layers", i, "ratio_by_language", language))
-                                        for i, ratio in ratios]))
+        told(
+            "{} {}",
+            language,
+            listed(
+                [fixed(ratio, at(_file(sham), "layers", i, "ratio_by_language", language)) for i, ratio in ratios]
+            ),
+        )
         for language, ratios in by_language.items()
         if not all(1 / beyond <= ratio <= beyond for _, ratio in ratios)
-    ]  # fmt: skip
+    ]
     if not lines:
         return []
     return [
-        told("Sham {} drifts as far as chat over all languages together, and not in each ({} times, layer by layer). "
-             "Within a language it is a weak null where it drifts less, and a hard one where more.",
-             str(sham["sham"]), joined(lines, "; "))
-    ]  # fmt: skip
+        told(
+            "Sham {} drifts as far as chat over all languages together, and not in each ({} times, layer by layer). "
+            "Within a language it is a weak null where it drifts less, and a hard one where more.",
+            str(sham["sham"]),
+            joined(lines, "; "),
+        )
+    ]

@@ -1,6 +1,6 @@
 """Where a number of the report comes from, in words that a reader and a program can follow.
 
-    criteria.json#/criteria/3/value                              a JSON (or YAML) file and a JSON pointer (RFC 6901)
+    criteria.json#/criteria/3/value                              a JSON (or YAML) file and a pointer (RFC 6901, §6)
     truth_report.json#len:/flagged                               how many are in it
     features/contrasts.parquet?contrast=shift&null=&|d_av|>0.8#count
                                                                  a table (parquet, JSON lines), conditions, what of it
@@ -17,8 +17,9 @@ and `family` (base, delta, …) and `layer` are columns of each table that has a
     distinct:a+b                    different values of some columns together
     q0.95:|column|  min: max: sum: mean:    over the rows
     column, a+b                     of the one row (of JSON lines, the last)
-and two sources with ` / `, ` - ` or ` + ` between them are the ratio, the difference or the sum. A `%` behind a shown number
-is a hundredth. The reader that checks them, written apart from what makes them, is tests/report/derive.py.
+and two sources with ` / `, ` - ` or ` + ` between them are the ratio, the difference or the sum. A word in place of a
+pointer (`stands_above`) is a count that the method defines. A `%` behind a shown number is a hundredth. The reader
+that checks them, written apart from what makes them, is tests/report/derive.py.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from urllib.parse import quote
 from antar.report import text as write
 from antar.report.words import Cited, Words, told
 
-_SAFE = " /:,.@+()'*~"
+_SAFE = "/:,.@()'*~$[]{}"
 
 
 def at(file: str, *path: str | int) -> str:
@@ -44,7 +45,7 @@ def length(file: str, *path: str | int) -> str:
 
 
 def pointer(*path: str | int) -> str:
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+    return "".join(f"/{quote(str(part).replace('~', '~0').replace('/', '~1'), safe=_SAFE)}" for part in path)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Tables for a paper, in LaTeX: the criteria, the counts beside their nulls, the largest changes; the page's own blocks."""
+"""Tables for a paper, in LaTeX: criteria, counts beside their nulls, the largest changes; the page's own blocks."""
 
 from __future__ import annotations
 
@@ -12,11 +12,29 @@ if TYPE_CHECKING:
     from antar.report.page import Head
 
 _ESCAPED = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "\u2212": "$-$", "≥": r"$\geq$", "≤": r"$\leq$",
-    "×": r"$\times$", "→": r"$\rightarrow$", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "[": "{[}", "]": "{]}", "`": r"\textasciigrave{}", '"': r"\textquotedbl{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "_": r"\_",
+    "%": r"\%",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "\u2212": "$-$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "×": r"$\times$",
+    "→": r"$\rightarrow$",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "[": "{[}",
+    "]": "{]}",
+    "`": r"\textasciigrave{}",
+    '"': r"\textquotedbl{}",
+}
 _SUPERSCRIPTS = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789", strict=True))
 
 
@@ -34,10 +52,13 @@ def escape(text: str) -> str:
 def render_tables(head: Head, sections: Sequence[Section]) -> str:
     """A file to \\input. A run that has none of the tables gives a file that says so."""
     lines = [
-        f"% Tables of the study {_comment(head.study)}, made by antar {head.version}. Each number is one of the report's.",
-        r"% In the preamble: \usepackage{booktabs}. Text of the run is Unicode as it is (Devanagari and others too), so use",
+        f"% Tables of the study {_comment(head.study)}, made by antar {head.version}. Each number is one of the "
+        f"report's.",
+        r"% In the preamble: \usepackage{booktabs}. Text of the run is Unicode as it is (Devanagari and others too), "
+        r"so use",
         r"% XeLaTeX or LuaLaTeX with fontspec and a font that has the scripts, e.g.",
-        r"% \setmainfont{Noto Serif} with \babelprovide[import]{hindi} and \babelfont[hindi]{rm}{Noto Serif Devanagari}.",
+        r"% \setmainfont{Noto Serif} with \babelprovide[import]{hindi} and \babelfont[hindi]{rm}{Noto Serif "
+        r"Devanagari}.",
     ]
     found = [table for section in sections for table in _wanted(section)]
     for label, table in found:

@@ -7,9 +7,9 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from antar.report.answer import truth_sentence
 from antar.report.blocks import Badge, Block, Cell, Column, Facts, Figures, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
-from antar.report.answer import truth_sentence
 from antar.report.sources import at, number, quoted, setting
 from antar.report.text import NOT_MEASURED, listing, plain_for_figures
 from antar.report.words import Prose, told
@@ -85,10 +85,14 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
     rows: list[Row] = []
     for name in sorted(chat, key=lambda name: (-chat[name], name)):
         gate = ("energy_of", name) if name in gates else ("energy",)
-        cells: list[Cell] = [number(chat[name], at(_FILE, "energies", "chat", name)),
-                             number(gates.get(name, threshold), at(_FILE, "thresholds", *gate))]  # fmt: skip
-        cells += [number((energies.get(side) or {}).get(name), at(_FILE, "energies", side, name))
-                  for side in ("threshold_sham", "null")]  # fmt: skip
+        cells: list[Cell] = [
+            number(chat[name], at(_FILE, "energies", "chat", name)),
+            number(gates.get(name, threshold), at(_FILE, "thresholds", *gate)),
+        ]
+        cells += [
+            number((energies.get(side) or {}).get(name), at(_FILE, "energies", side, name))
+            for side in ("threshold_sham", "null")
+        ]
         cells += [
             "changed" if name in listed else "left alone",
             _outcome(name in listed, name in flagged),
@@ -106,11 +110,15 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
         Column("its features", False),
     ]
     return Table(
-        "Concepts by the energy of their shift, as a share of the activation norm.", columns, rows,
-        told("Threshold on the energy: {}, set by the first sham, and more for a concept that drifts "
-             "further than that on the sham itself; the second sham measures it.",
-             number(threshold, at(_FILE, "thresholds", "energy"))),
-    )  # fmt: skip
+        "Concepts by the energy of their shift, as a share of the activation norm.",
+        columns,
+        rows,
+        told(
+            "Threshold on the energy: {}, set by the first sham, and more for a concept that drifts "
+            "further than that on the sham itself; the second sham measures it.",
+            number(threshold, at(_FILE, "thresholds", "energy")),
+        ),
+    )
 
 
 def _outcome(listed: bool, flagged: bool) -> Badge:
@@ -132,13 +140,27 @@ def _plot(truth: Mapping[str, Any]) -> Plot:
             axes.plot([sham.get(name, 0), chat[name]], [place, place], color=COLOURS["grid"], linewidth=1)
         places = {name: place for place, name in enumerate(names)}
         if sham:
-            axes.plot([sham.get(n, 0) for n in names], range(len(names)), "s", color=COLOURS["sham"], markersize=3.5,
-                      linestyle="none", label="second sham" if energies.get("null") else "sham")  # fmt: skip
+            axes.plot(
+                [sham.get(n, 0) for n in names],
+                range(len(names)),
+                "s",
+                color=COLOURS["sham"],
+                markersize=3.5,
+                linestyle="none",
+                label="second sham" if energies.get("null") else "sham",
+            )
         for name_of, wanted, marker in (("changed", True, "o"), ("left alone", False, "D")):
             these = [name for name in names if (name in listed) == wanted]
             colour = COLOURS["real"] if wanted else COLOURS["shuffled"]
-            axes.plot([chat[n] for n in these], [places[n] for n in these], marker, color=colour, markersize=4,
-                      linestyle="none", label=name_of)  # fmt: skip
+            axes.plot(
+                [chat[n] for n in these],
+                [places[n] for n in these],
+                marker,
+                color=colour,
+                markersize=4,
+                linestyle="none",
+                label=name_of,
+            )
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=":", label="threshold")
         axes.set_yticks(range(len(names)), [plain_for_figures(n, f"concept {i + 1}") for i, n in enumerate(names)])
