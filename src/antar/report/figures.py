@@ -36,9 +36,9 @@ COLOURS = {
     "delta": "#c2410d",
     "joint": "#8a6d2f",
 }
-"""Role → colour on paper. Everybody can tell them apart, in each kind of colour blindness (a test simulates it, for the
-page's dark scheme too); lines differ in dashes and marks in shape besides. Each is distinct, because the inline form
-finds a colour's role by its value."""
+"""Role → colour on paper. Everybody can tell them apart, in each kind of colour blindness (a test simulates it, for
+the page's dark scheme too); lines differ in dashes and marks in shape besides. Each is distinct, because the inline
+form finds a colour's role by its value."""
 
 _CLASS_OF = {value: name for name, value in COLOURS.items()}
 _LOOK: dict[Any, Any] = {

@@ -19,7 +19,7 @@ and `family` (base, delta, …) and `layer` are columns of each table that has a
     column, a+b                     of the one row (of JSON lines, the last)
 and two sources with ` / `, ` - ` or ` + ` between them are the ratio, the difference or the sum. A word in place of a
 pointer (`stands_above`) is a count that the method defines. A `%` behind a shown number is a hundredth. The reader
-that checks them, written apart from what makes them, is tests/report/derive.py.
+that checks them, written apart from what makes them, is tests/derive.py.
 """
 
 from __future__ import annotations
