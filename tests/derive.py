@@ -18,6 +18,7 @@ from urllib.parse import unquote
 import polars as pl
 import yaml
 
+BASELINES = ["pca", "random", "neurons"]
 DEFAULTS = {"d": 0.8, "q": 0.05, "mse": 0.05, "sparsity": 10.0, "log_odds": math.log(10), "script_auroc": 0.95}
 
 # -- sources ------------------------------------------------------------------------------------------------------
@@ -100,7 +101,9 @@ class Files:
     def rows(self, name: str, conditions: str) -> pl.DataFrame:
         frame = self.frame(name)
         for condition in filter(None, conditions.split("&")):
-            if condition == "pooled":
+            if condition == "own":
+                frame = frame.filter(~pl.col("_kind").is_in(BASELINES) & ~pl.col("dictionary").str.contains(":"))
+            elif condition == "pooled":
                 frame = frame.filter(pl.col("_row").is_in(list(self.pooled(name))))
             else:
                 frame = frame.filter(holds(frame, condition))
@@ -171,7 +174,7 @@ def take(rows: pl.DataFrame, what: str, name: str) -> Any:
     if what == "count":
         return rows.height
     if what == "first_readings":
-        return rows.height if "reading_of" not in rows.columns else rows.filter(pl.col("reading_of").is_null()).height
+        return rows["reading_of"].n_unique() if "reading_of" in rows.columns else rows.height
     verb, _, columns = what.rpartition(":")
     if columns == "any":
         verb, columns = "", verb

@@ -19,7 +19,7 @@ PHRASES = (
     "95% intervals",
     "95% interval",
     "Intervals are 95%",
-    "95% of |d|",
+    "95% of |d|", "95% of |β|",
     "middle 95%",
     "above 97.5% of",
     "SHA-256",

@@ -223,7 +223,8 @@ def _culture(run: Run, counts: Sequence[CultureCount]) -> Table:
 def _culture_sources(run: Run, one: CultureCount) -> tuple[str, str]:
     """Of the features that count, and of the live ones; at one layer, or over all."""
     family = "untrained" if one.null == "random_weights" else "base"
-    kind = one.null if one.null in ("pca", "random", "neurons") else "trained"
+    features = FEATURES.where("live", family=family)
+    features = features.where(kind=one.null) if one.null in ("pca", "random", "neurons") else features.where("own")
     place: dict[str, Any] = {} if one.layer < 0 else {"layer": one.layer}
     rows = CONTRASTS.where(
         contrast="culture", language="pooled", null=one.null, family=family, side_b=family, **place
@@ -238,5 +239,5 @@ def _culture_sources(run: Run, one: CultureCount) -> tuple[str, str]:
     if one.layer >= 0:
         frame = frame.filter(pl.col("dictionary").str.contains(f".layer{one.layer:02d}", literal=True))
     # All live ones were tested, or some fire on no compared text.
-    live = rows if frame.height == one.live else FEATURES.where("live", family=family, kind=kind, **place)
+    live = rows if frame.height == one.live else features.where(**place)
     return rows.where(*large_rows(run)).get("count"), live.get("count")

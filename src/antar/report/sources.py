@@ -14,6 +14,8 @@ All conditions hold at once; `a>1;b<0` holds where one of them does. A condition
     @12                             row 12 of the table, from 0
 and `family` (base, delta, …) and `layer` are columns of each table that has a `dictionary`. What is taken is
     count, share:CONDITION          rows, and the share of them under a condition
+    first_readings                  texts, where each may be there twice (bare and in the chat template)
+    column:any                      what all these rows have
     distinct:a+b                    different values of some columns together
     q0.95:|column|  min: max: sum: mean:    over the rows
     column, a+b                     of the one row (of JSON lines, the last)
