@@ -25,7 +25,7 @@ from antar.report.effects import null_name, null_order, threshold_words, thresho
 from antar.report.method import pick
 from antar.report.sources import at, fixed, interval, length, number, percent, quoted, small
 from antar.report.text import NOT_MEASURED
-from antar.report.words import Prose, Words, joined, told
+from antar.report.words import Prose, Words, joined, listed, told
 from antar.run import Run
 
 EFFECT = 3
@@ -41,7 +41,7 @@ def answer_section(run: Run) -> Section:
         blocks.append(Paragraph(truth_sentence(run.truth)))
     measured = run.has("features/contrasts.parquet") and not run.contrasts.is_empty()
     if measured:
-        blocks.append(_tallies(run))
+        blocks += [*_one_at_a_time(run), _tallies(run)]
     blocks += [Heading("How sure is that?"), Paragraph(_sure(run))]
     blocks += [Heading("What would show up without any change?"), Paragraph(_nulls(run))]
     blocks += [Heading("What are they about?"), *(_about(run) if measured else [Paragraph(_NO_CONTRAST)])]
@@ -122,6 +122,27 @@ def _is_larger(effect: Mapping[str, Any]) -> bool | None:
     return None if not compared or above is None else 2 * above > compared
 
 
+def _one_at_a_time(run: Run) -> list[Block]:
+    """What over all texts drowns: features of the difference that single out one value of a facet."""
+    rows = change_rows(run.contrasts)
+    if "facet" not in change_kinds(rows):
+        return []
+    value, of = count_large(run, rows, "facet", "")
+    shams = [null for null in nulls_of(rows, "facet") if null.startswith("sham:")]
+    beside = [told("{} on {}", count_large(run, rows, "facet", null)[0], null_name(null)) for null in shams]
+    said = told(
+        "{} at a time, {} of {} features of the difference stand out", _facet_words(run).capitalize(), value, of
+    )
+    said = said + (told(", where {} do.", listed(beside)) if beside else "; without a sham, drift alone may do that.")
+    return [Paragraph(said)]
+
+
+def _facet_words(run: Run) -> str:
+    """`one concept`, or `one value of a facet` where there are several."""
+    found = run.contrasts.filter(pl.col("contrast") == "facet")["facet"].unique().drop_nulls()
+    return f"one {found[0]}" if len(found) == 1 else "one value of a facet"
+
+
 def _tallies(run: Run) -> Tallies:
     rows, (d, q) = change_rows(run.contrasts), threshold_words(run)
     kinds = change_kinds(rows)
@@ -168,7 +189,7 @@ def _sure(run: Run) -> Prose:
     if effect["value"] is not None:
         share = percent(effect["value"], at(*here, "value"))
         ends = _percent_ends(effect.get("ci"), at(*here, "ci"))
-        parts.append(told("By that rule {} of the features changed{}", share, ends))
+        parts.append(told("Over all texts, by that rule, {} of the features changed{}", share, ends))
         null = effect.get("null")
         if null is not None and null["value"] is not None:
             parts[-1] = parts[-1] + told(
