@@ -17,6 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
@@ -97,7 +98,7 @@ def served(run: Path) -> Generator[dict[str, str]]:
 
 
 def take(browser: Browser, link: str, out: Path) -> None:
-    base = link.split("/?")[0]
+    base = _base(link)
     first = browser.new_context()
     page = first.new_page()
     page.goto(link)
@@ -127,12 +128,12 @@ def take_annotating(browser: Browser, links: dict[str, str], out: Path) -> None:
     people = {name: _window(browser, links[name]) for name in ANNOTATORS}
     owner = _window(browser, links[""])
     for name, page in people.items():
-        page.goto(links[name].split("/?")[0] + "/annotate/mine/next")
+        page.goto(_base(links[name]) + "/annotate/mine/next")
         done = 0
         while "/item/" in page.url:
             _answer(page, name, done, out)
             done += 1
-    base = links[""].split("/?")[0]
+    base = _base(links[""])
     for name, address in (("annotate-owner", "/annotate"), ("agreement", "/annotate/agreement")):
         owner.goto(base + address)
         owner.screenshot(path=out / f"{name}.png")
@@ -142,6 +143,10 @@ def take_annotating(browser: Browser, links: dict[str, str], out: Path) -> None:
         case.click()
         owner.wait_for_load_state()
     owner.screenshot(path=out / "adjudicate.png")
+
+
+def _base(link: str) -> str:
+    return "http://" + urlsplit(link).netloc
 
 
 def _window(browser: Browser, link: str) -> Page:
@@ -158,6 +163,7 @@ def _answer(page: Page, who: str, number: int, out: Path) -> None:
     before, keys = page.url, page.keyboard
     if number == 2 and who == ANNOTATORS[0]:
         page.screenshot(path=out / "annotate-blind.png")
+    page.locator("body").click(position={"x": 2, "y": 2})  # keys are for the page, and not for a field
     keys.press("2" if differs else "4")
     keys.type("words that stand together")
     keys.press("Enter")
