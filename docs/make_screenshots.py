@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ PICTURES = (
 
 
 ANNOTATORS = ("asha", "ravi")
-FEATURES = 12
+FEATURES = 40
 
 
 def main() -> int:
@@ -158,20 +159,22 @@ def _window(browser: Browser, link: str) -> Page:
 
 
 def _answer(page: Page, who: str, number: int, out: Path) -> None:
-    """Answers by a rule that is nobody's opinion: alike but for every fourth item."""
-    differs = who == ANNOTATORS[1] and number % 4 == 1
+    """Answers by the digits of the item's id, which is nobody's opinion: alike but for a fifth of the items."""
     before, keys = page.url, page.keyboard
-    if number == 2 and who == ANNOTATORS[0]:
+    digits = zlib.crc32(before.rsplit("/", 1)[1].encode())
+    holds = (digits % 3 != 0) != (who == ANNOTATORS[1] and digits % 5 == 1)
+    pictured = number == 2 and who == ANNOTATORS[0]
+    if pictured:
         page.screenshot(path=out / "annotate-blind.png")
     page.locator("body").click(position={"x": 2, "y": 2})  # keys are for the page, and not for a field
-    keys.press("2" if differs else "4")
+    keys.press("4" if holds else "2")
     keys.type("words that stand together")
     keys.press("Enter")
     page.wait_for_selector("#proposed")
-    if number == 2 and who == ANNOTATORS[0]:
+    if pictured:
         page.screenshot(path=out / "annotate-label.png")
-    keys.press("i" if differs else "k")
-    keys.press("t" if differs else "c")
+    keys.press("k" if holds else "i")
+    keys.press("c" if holds else "t")
     keys.press("Enter")
     page.wait_for_url(lambda url: url != before)
 

@@ -11,6 +11,8 @@ from antar.report.text import shown
 if TYPE_CHECKING:
     from antar.report.page import Head
 
+PAPER_CM, NARROW, WIDE_HEAD = 16.0, 20, 26
+"""What a page is wide, and from how many letters on a cell or a row's head wraps."""
 _ESCAPED = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -93,12 +95,10 @@ def _of_tallies(block: Tallies) -> Table:
 
 
 def _table(label: str, table: Table) -> Iterator[str]:
-    kinds = "".join(
-        "r" if column.numeric else "l" if i == 0 else "p{2.6cm}" for i, column in enumerate(table.columns)
-    )
+    kinds = _kinds(table)
     note = f" {escape(table.note)}" if table.note else ""
     yield r"\begin{table}"
-    yield r"\centering\small"
+    yield r"\centering\footnotesize\setlength{\tabcolsep}{3pt}"
     yield rf"\caption{{{escape(table.caption)}{note}}}"
     yield rf"\label{{tab:antar-{label}}}"
     yield rf"\begin{{tabular}}{{@{{}}{kinds}@{{}}}}"
@@ -111,6 +111,19 @@ def _table(label: str, table: Table) -> Iterator[str]:
     yield r"\bottomrule"
     yield r"\end{tabular}"
     yield r"\end{table}"
+
+
+def _kinds(table: Table) -> str:
+    """Columns: numbers to the right; what is longer than a number wraps, in what the page of a paper has left."""
+    cells = [[_cell(row.cells[i]) for row in table.rows if i < len(row.cells)] for i in range(len(table.columns) - 1)]
+    longest = [
+        max((len(row.head) for row in table.rows), default=0),
+        *(max(map(len, one), default=0) for one in cells),
+    ]
+    wraps = [long > (NARROW if i else WIDE_HEAD) for i, long in enumerate(longest)]
+    width = max(1.8, min(4.0, (PAPER_CM - 1.6 * wraps.count(False)) / max(1, wraps.count(True))))
+    short = ["r" if column.numeric else "l" for column in table.columns]
+    return "".join(f"p{{{width:.1f}cm}}" if wrap else kind for wrap, kind in zip(wraps, short, strict=True))
 
 
 def _cell(cell: Cell) -> str:
