@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 import yaml
 
+from antar.core.errors import UserError
+from antar.pipeline import report_file, write_report_of
 from antar.stages.people import export_annotations, import_annotations
 from micro import MICRO, antar, write_micro
+from walk import check_page
 
 pytestmark = pytest.mark.slow
 
@@ -295,3 +298,30 @@ cli.main()
     assert done.returncode == 128 + signal.SIGTERM
     assert done.stdout == ""
     assert done.stderr == "antar: stopped; what was complete stays, and the same command goes on from here\n"
+
+
+# -- the report -----------------------------------------------------------------------------------------------------
+
+
+def test_a_report_of_a_run_folder_as_it_is_in_each_format(finished, tmp_path):
+    copy = tmp_path / "sent by mail"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("activations", "codes", "organism"))
+    (copy / "criteria.json").unlink()  # and not even whole
+    for name in ("index.html", "report.md", "tables.tex"):
+        (copy / "report" / name).unlink()
+    done = antar("report", copy, "--format", "md", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "".join(done.stdout.split()).endswith("sentbymail/report/report.md")
+    page = (copy / "report/index.html").read_text(encoding="utf-8")
+    assert "Not known yet" in page and "The criteria have not been measured" in page
+    assert not (copy / "report/manifest.json").exists()  # the study's next run makes its own
+    with pytest.raises(UserError, match="expected html, md, tex, found 'pdf'"):
+        report_file("pdf")
+    with pytest.raises(UserError, match=r"found no study\.yaml"):
+        write_report_of(tmp_path)
+
+
+def test_the_report_of_a_finished_study_is_derived_from_its_files(finished):
+    page = (finished / "report/index.html").read_text(encoding="utf-8")
+    wrong, derived = check_page(page, finished)
+    assert wrong == [] and derived > 1000

@@ -123,13 +123,14 @@ def _one_stage(
     from_folder: Path | None = None,
     engine: str = "inline",
     address: str | None = None,
-) -> None:
+) -> Path:
     from antar import pipeline
     from antar.engines import open_engine
 
     with open_engine(engine, address) as at_work:
         context = pipeline.open_study(study, runs, at_work, from_folder=from_folder)
         pipeline.run_study(context, only=name, force=name if force else None)
+    return context.folder
 
 
 @app.command(rich_help_panel=STAGES)
@@ -227,9 +228,26 @@ def measure(
 
 
 @app.command(rich_help_panel=STAGES)
-def report(study: StudyFile, force: Force = False, runs: Runs = RUNS) -> None:
-    """Write the report and its figures."""
-    _one_stage("report", study, runs, force)
+def report(
+    run_or_study: Annotated[
+        Path, typer.Argument(help="The study file, or a run folder as it is.", metavar="RUN-or-STUDY")
+    ],
+    form: Annotated[
+        str, typer.Option("--format", help="Which of its files is named: html, md or tex (all are written).")
+    ] = "html",
+    force: Force = False,
+    runs: Runs = RUNS,
+) -> None:
+    """Write the report: a page, its twin in Markdown, tables for LaTeX, and the figures."""
+    from antar import pipeline
+
+    name = pipeline.report_file(form)
+    if run_or_study.is_dir():
+        pipeline.write_report_of(run_or_study)
+        folder = run_or_study
+    else:
+        folder = _one_stage("report", run_or_study, runs, force)
+    typer.echo(f"report: {folder / 'report' / name}")
 
 
 @app.command()

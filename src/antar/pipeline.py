@@ -24,6 +24,7 @@ from antar.core.progress import say
 from antar.engines import Engine, InlineEngine
 from antar.models import check_pair
 from antar.models.config import ModelConfig
+from antar.run import load_run
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, sham, sweep, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady, lock_key, read_lock
@@ -118,6 +119,25 @@ def run_study(
                 _run_stage(stage, context, force=stage.name == force)
             if stage.name in (until, only):
                 break
+
+
+def report_file(form: str) -> str:
+    """The report's file of a form: html, md or tex."""
+    from antar.report.page import FORMATS  # matplotlib: only where a report is wanted
+
+    if form not in FORMATS:
+        raise UserError(f"--format: expected {', '.join(FORMATS)}, found {form!r}")
+    return FORMATS[form]
+
+
+def write_report_of(folder: Path) -> None:
+    """Write the report of a run folder as it is, whole or not, whatever has become of its study file and inputs.
+
+    Raises UserError where `folder` is no run, or while another process works in it.
+    """
+    load_run(folder)
+    with _at_work(folder):
+        report.write_of(folder)
 
 
 def run_part(context: Context, part: Part, stage: str = "extract") -> None:

@@ -43,9 +43,12 @@ def test_the_count_on_random_weights_stands_beside_that_on_base(reported):
     other = load_run(reported.folder)
     rows = reported.contrasts.filter((pl.col("dictionary") == "base.layer01") & (pl.col("contrast") == "culture"))
     untrained = rows.filter(pl.col("null") == "").with_columns(
-        dictionary=pl.lit("untrained.layer01"), side_a=pl.lit("untrained"), side_b=pl.lit("untrained"),
-        null=pl.lit("random_weights"), q=pl.lit(1.0)
-    )  # fmt: skip
+        dictionary=pl.lit("untrained.layer01"),
+        side_a=pl.lit("untrained"),
+        side_b=pl.lit("untrained"),
+        null=pl.lit("random_weights"),
+        q=pl.lit(1.0),
+    )
     other.__dict__["contrasts"] = pl.concat([reported.contrasts, untrained])
     table = tables(other)[caption]
     by_head = {row.head: row for row in table.rows}

@@ -23,8 +23,10 @@ def test_large_effects_that_length_explains_are_counted_out(reported) -> None:
     left = large.filter(pl.col("d_partial").abs() > 0.8).height
     assert 0 < left < large.height
     assert [str(cell) for cell in cells[1:4]] == [
-        str(large.height), str(large.filter(pl.col("p_max") < 0.05).height), str(left),
-    ]  # fmt: skip
+        str(large.height),
+        str(large.filter(pl.col("p_max") < 0.05).height),
+        str(left),
+    ]
 
 
 def test_a_shift_has_no_effect_after_length(reported) -> None:

@@ -11,40 +11,7 @@ from antar.report.blocks import Paragraph, Table
 from antar.report.crosscheck import answer, crosscheck_section
 from antar.report.page import head_of
 from antar.run import Run, load_run
-
-
-def null(low: float, high: float) -> dict[str, Any]:
-    return {"mean": (low + high) / 2, "range": [low, high], "p": 1 / 201}
-
-
-def set_row(auroc: float, ci: list[float], random: dict[str, Any], **more: Any) -> dict[str, Any]:
-    return {"dictionary": "base.layer01", "side": "base", "language": "en", "null": "", "chosen": 3, "auroc": auroc,
-            "ci": ci, "random": random, "shuffled": null(0.45, 0.55), "masked": None, **more}  # fmt: skip
-
-
-MASKED = {"texts": 50, "auroc_plain": 0.81, "auroc": 0.7, "ci": [0.6, 0.8], "difference": -0.11,
-          "difference_ci": [-0.2, -0.05], "changed": 9, "on_changed": None}  # fmt: skip
-FOUND: dict[str, Any] = {
-    "languages": [{"language": "en", "texts": 50, "documents": 48, "unmatched": 7, "controls": 60,
-                   "control_documents": 30, "median_words": 17.0, "control_median_words": 15.0, "copies": 50,
-                   "changed": 9}],
-    "sets": [
-        set_row(0.81, [0.75, 0.88], null(0.4, 0.6), masked=MASKED),
-        set_row(0.62, [0.53, 0.7], null(0.4, 0.6), side="chat"),
-        set_row(0.5, [0.4, 0.6], null(0.4, 0.6), dictionary="delta.layer01", side="delta"),
-        set_row(0.9, [0.8, 0.95], null(0.4, 0.6), dictionary="delta:a.layer01", side="delta:a", null="sham:a"),
-        {"dictionary": "chat.layer01", "side": "chat", "language": "en", "null": "", "chosen": 0},
-    ],
-    "features": [
-        {"dictionary": "base.layer01", "side": "base", "language": "en", "null": "", "feature": "base.layer01/3",
-         "latent": 3, "d_av_select": 1.1, "q_select": 0.001, "d_av": 0.9, "q": 0.002, "fire": 0.5,
-         "fire_controls": 0.1, "auroc": 0.7, "ci": [0.6, 0.8], "auroc_masked": 0.61}
-    ],
-    "enriched": [
-        {"side": "base", "language": "en", "feature": "base.layer01/3", "facet": "state", "value": "<b>goa</b>",
-         "n_a": 300, "n_b": 17, "d_av": 1.4, "d_lo": 0.5, "d_hi": 2.3, "q": 0.01, "few": True}
-    ],
-}  # fmt: skip
+from fake_crosscheck import FOUND
 
 
 def with_crosscheck(run: Run, found: dict[str, Any]) -> Run:
@@ -66,9 +33,11 @@ def test_the_section_shows_sets_nulls_masks_and_states(make_run):
     section = crosscheck_section(with_crosscheck(make_run(), FOUND))
     sets, masked, states = [block for block in section.blocks if isinstance(block, Table)]
     assert [(row.head, row.null) for row in sets.rows] == [
-        ("base.layer01", False), ("base.layer01 @ chat", False), ("delta.layer01", False),
+        ("base.layer01", False),
+        ("base.layer01 @ chat", False),
+        ("delta.layer01", False),
         ("delta:a.layer01 (sham a)", True),
-    ]  # fmt: skip
+    ]
     assert "0.81" in cells(sets) and "[0.750, 0.880]" in cells(sets) and "0.005" in cells(sets)
     assert [row.head for row in masked.rows] == ["base.layer01"] and "[−0.200, −0.0500]" in cells(masked)
     assert "few texts" in cells(states) and "state: <b>goa</b>" in cells(states) and " 17 " in cells(states)
@@ -92,12 +61,12 @@ def test_nothing_enriched_and_nothing_chosen_are_said(make_run):
 
 def test_the_first_facts_say_whether_the_chat_template_was_on(make_run):
     run = make_run()
-    assert head_of(run).headline[-1] == "Texts were read bare, without a chat template."
+    assert head_of(run).reading == "Texts were read bare, without a chat template."
     study = run.study | {"extract": run.study["extract"] | {"chat_template": True}}
     write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
-    line = head_of(load_run(run.folder)).headline[-1]
+    line = head_of(load_run(run.folder)).reading
     assert "single user message into the chat template of Fake & Chat" in line
     study["extract"]["chat_template"] = "both"
     write_text(run.folder / "study.yaml", yaml.safe_dump(study, allow_unicode=True))
-    line = head_of(load_run(run.folder)).headline[-1]
+    line = head_of(load_run(run.folder)).reading
     assert "read twice by every checkpoint" in line and "template of Fake & Chat, where" in line

@@ -20,6 +20,7 @@ from antar.stages.sham import _neutral_texts
 from antar.study import parse_study
 from antar.templates import study_template
 from sham_pair import write_pair, write_study
+from walk import check_page
 
 TEMPLATE = "{% for m in messages %}be kind\nuser: {{ m['content'] }}\nanswer:{% endfor %}<eos>"
 CONTRASTS = {"permutations": 30, "facet_permutations": 20, "facets": ["reading"], "within": "reading"}
@@ -105,7 +106,9 @@ def test_contrasts_have_the_facet_and_the_report_says_both(context):
     assert run.contrasts.filter(pl.col("contrast") == "culture")["d_within"].drop_nulls().len() > 0
     page = (context.folder / "report" / "index.html").read_text(encoding="utf-8")
     assert "Every text was read twice by every checkpoint" in page and "reading_of" not in page
-    assert f"{context.texts().height // 2} texts from" in page and "each read twice" in page
+    text = (context.folder / "report" / "report.md").read_text(encoding="utf-8")
+    assert f"{context.texts().height // 2} texts from" in text and "each read twice" in text
+    assert check_page(page, context.folder)[0] == []
     assert json.loads((context.folder / "criteria.json").read_bytes())
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from markupsafe import Markup
 
 from antar.core.errors import UserError
 from antar.core.manifest import read_manifest
@@ -14,8 +15,8 @@ from antar.dictionaries import load_dictionary
 from antar.features.meandiff import culture_designs, mean_difference
 from antar.models.read import read_site
 from antar.pipeline import open_study, run_study
-from antar.report.figures import draw_plot
-from antar.report.page import SECTIONS
+from antar.report.figures import Drawn, draw_plot
+from antar.report.page import SECTIONS, head_of, render_page, sections_of
 from antar.run import load_run
 from antar.stages.artifact import NOT_MADE
 from antar.stages.context import Context
@@ -24,6 +25,7 @@ from antar.stages.extract import artifacts as extract_artifacts
 from antar.stages.train import artifacts as train_artifacts
 from antar.stages.train import both_sides, evaluation_parts, read_rows_of, training_rows
 from micro import MICRO
+from walk import check_page
 
 KINDS = ["topk", "batchtopk", "crosscoder", "pca", "random"]
 SIDES = ["base", "delta", "joint"]
@@ -244,6 +246,14 @@ def test_another_seed_of_the_random_weights_makes_their_activations_stale_and_no
     assert stale == ["activations/untrained.layer01"]
     off = open_study(write_study(tmp_path, weights=False), tmp_path / "runs").study
     assert "untrained" not in Context(off, context.study_folder, context.folder, context.engine).models()
+
+
+def test_every_number_of_a_report_on_every_kind_comes_from_the_runs_files(run):
+    page = render_page(
+        head_of(run), sections_of(run), lambda plot: Drawn(plot.name, "", plot.caption, Markup("<svg/>"))
+    )
+    wrong, derived = check_page(page, run.folder)
+    assert wrong == [] and derived > 1000
 
 
 def test_every_section_of_the_report_knows_random_weights(run, tmp_path):

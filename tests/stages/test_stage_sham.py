@@ -24,6 +24,7 @@ from antar.study import load_study, parse_study, study_yaml
 from antar.templates import study_template
 from micro import antar, checksums, run_until_killed
 from sham_pair import MAKE, configs, sentences, write_pair, write_study
+from walk import check_page
 
 
 @pytest.fixture(scope="module")
@@ -68,11 +69,13 @@ def test_shams_go_all_the_way(context):
     assert {"delta:a.layer02", "delta:b.layer00"} <= {str(one) for one in run.dictionary_ids}
     assert {one.side for one in run.magnitudes} == {"delta", "delta:a", "delta:b"}
     assert [sham["sham"] for sham in run.made_shams] == ["a", "b"]
-    page = (context.folder / "report" / "index.html").read_text(encoding="utf-8")
+    text = (context.folder / "report" / "report.md").read_text(encoding="utf-8")
     for sham in run.made_shams:
-        assert drift_line(sham) in page
-    assert "Drift of the shams from base, beside chat" in page
-    assert all(line in page for line in drift_limits(run))
+        assert drift_line(sham) in text
+    assert "Drift of the shams from base, beside chat" in text
+    assert all(line in text for line in drift_limits(run))
+    page = (context.folder / "report" / "index.html").read_text(encoding="utf-8")
+    assert check_page(page, context.folder)[0] == []
 
 
 def test_everything_is_fresh_afterwards_and_a_lost_file_is_found(context, capsys):

@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from antar.report.figures import Plot
+from antar.report.words import Cited, Prose
 
 
 @dataclass(frozen=True)
 class Paragraph:
     """`answer` is the sentence that a section is there for; `note` says how to read what follows."""
 
-    text: str
+    text: Prose
     tone: Literal["plain", "answer", "note"] = "plain"
     kind: str = "paragraph"
 
@@ -26,7 +27,7 @@ class Paragraph:
 class Heading:
     """A heading under the section's own."""
 
-    text: str
+    text: Prose
     kind: str = "heading"
 
 
@@ -34,8 +35,8 @@ class Heading:
 class Value:
     """A number and, under it, its interval or what it was compared with."""
 
-    text: str
-    detail: str = ""
+    text: Prose
+    detail: Prose = ""
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,12 @@ class Badge:
     tone: Literal["good", "bad", "mild", "none"] = "none"
 
 
-Cell = str | Value | Badge
+Cell = Prose | Value | Badge
 
 
 @dataclass(frozen=True)
 class Column:
-    title: str
+    title: Prose
     numeric: bool = True
 
 
@@ -59,20 +60,20 @@ class Column:
 class Row:
     """`null` marks a row that shows what the same number is where there is nothing to find."""
 
-    head: str
+    head: Prose
     cells: Sequence[Cell]
     null: bool = False
-    remark: str = ""
+    remark: Prose = ""
 
 
 @dataclass(frozen=True)
 class Table:
     """`columns[0]` is the title of the row heads. `stacked` tables become cards on narrow screens."""
 
-    caption: str
+    caption: Prose
     columns: Sequence[Column]
     rows: Sequence[Row]
-    note: str = ""
+    note: Prose = ""
     stacked: bool = False
     kind: str = "table"
 
@@ -85,7 +86,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Bullets:
-    items: Sequence[str]
+    items: Sequence[Prose]
     kind: str = "bullets"
 
 
@@ -93,7 +94,7 @@ class Bullets:
 class Facts:
     """Names and what they are: a definition list."""
 
-    items: Sequence[tuple[str, str]]
+    items: Sequence[tuple[Prose, Prose]]
     kind: str = "facts"
 
 
@@ -101,38 +102,43 @@ class Facts:
 class Folded:
     """Blocks that a reader unfolds."""
 
-    title: str
+    title: Prose
     blocks: Sequence[Block]
     kind: str = "folded"
 
 
 @dataclass(frozen=True)
 class ExampleText:
-    """A text whole, in its own script. `seen` says whether the labeller could see it."""
+    """A text whole, in its own script. `seen` says whether the labeller could see it; `share` is its strength as a
+    share of the feature's largest."""
 
-    text: str
+    text: Cited
     language: str
     text_id: str
-    activation: float
-    largest: float
+    activation: Cited
+    share: float
     group: str
-    facets: str
+    facets: Prose
     seen: bool
 
 
 @dataclass(frozen=True)
 class FeatureCard:
-    """One feature: what it is said to be about, what is measured of it, and texts that fire it."""
+    """One feature: what it is said to be about, what is measured of it, and texts that fire it. `more` is folded.
+
+    examples: (name of the language, its strongest texts in it), where a language has none the list is empty
+    """
 
     feature: str
     anchor: str
-    label: str | None
-    label_state: str
+    label: Prose
+    label_state: Prose
     verdict: Badge
-    reason: str
-    facts: Sequence[tuple[str, str]]
+    reason: Prose
+    facts: Sequence[tuple[Prose, Prose]]
     effects: Table | None
-    examples: Sequence[ExampleText] = ()
+    examples: Sequence[tuple[str, Sequence[ExampleText]]] = ()
+    more: Sequence[Block] = ()
 
 
 @dataclass(frozen=True)
@@ -141,14 +147,55 @@ class Cards:
     kind: str = "cards"
 
 
-Block = Paragraph | Heading | Table | Figures | Bullets | Facts | Folded | Cards
+@dataclass(frozen=True)
+class Tally:
+    """One number of the first screen, of how many, and what it counts; `beside` are (null, number, of how many), one
+    for each of the nulls of its `Tallies`."""
+
+    value: Prose
+    of: Prose
+    what: Prose
+    beside: Sequence[tuple[str, Prose, Prose]]
+    tone: Literal["mild", "none"] = "none"
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """What changed, and the same counts on each null."""
+
+    caption: Prose
+    nulls: Sequence[str]
+    items: Sequence[Tally]
+    kind: str = "tallies"
+
+
+@dataclass(frozen=True)
+class Links:
+    """A list of names that lead to places on the page: (anchor, name, what stands behind it)."""
+
+    items: Sequence[tuple[str, Prose, Prose]]
+    kind: str = "links"
+
+
+@dataclass(frozen=True)
+class Code:
+    """Commands, as they are typed."""
+
+    lines: Sequence[str]
+    kind: str = "code"
+
+
+Block = Paragraph | Heading | Table | Figures | Bullets | Facts | Folded | Cards | Tallies | Links | Code
 
 
 @dataclass(frozen=True)
 class Section:
+    """`appendix` sections stand after the others, under a heading of their own."""
+
     slug: str
     title: str
     blocks: Sequence[Block] = field(default_factory=list[Block])
+    appendix: bool = False
 
 
 VERDICT_TONES: dict[str, Literal["good", "bad", "mild", "none"]] = {

@@ -17,7 +17,9 @@ from antar.report.blocks import (
     Value,
     verdict_badge,
 )
-from antar.report.text import NOT_MEASURED, interval, number, setting, shown
+from antar.report.sources import at, interval, number, pointer, quoted, setting
+from antar.report.text import NOT_MEASURED
+from antar.report.words import Prose, joined, told
 from antar.run import Run
 
 _COMPARISONS = {">=": "≥", "<=": "≤"}
@@ -36,7 +38,7 @@ def criteria_section(run: Run) -> Section:
             "criteria", "The seven criteria", [Paragraph("The criteria have not been measured in this run.")]
         )
     criteria = run.criteria["criteria"]
-    details = [_detail(criterion) for criterion in criteria]
+    details = [_detail(criterion, i) for i, criterion in enumerate(criteria)]
     return Section("criteria", "The seven criteria", [criteria_table(criteria), *details])
 
 
@@ -45,48 +47,69 @@ def criteria_table(criteria: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         "Each criterion beside its null: what the same number is where there is nothing to find. Intervals are 95%.",
         _COLUMNS,
-        [_row(criterion) for criterion in criteria],
+        [_row(criterion, i) for i, criterion in enumerate(criteria)],
         stacked=True,
     )
 
 
-def _row(criterion: Mapping[str, Any]) -> Row:
-    null = criterion.get("null")
+def _row(criterion: Mapping[str, Any], i: int) -> Row:
+    null, here = criterion.get("null"), ("criteria.json", "criteria", i)
     # What the study chose is written as chosen; a sham's upper end, which sets criterion 4's, is rounded.
-    limit = criterion["threshold"]
-    threshold = setting(limit) if len(f"{limit:g}") <= 4 else number(limit)
+    limit, limit_at = criterion["threshold"], at(*here, "threshold")
+    threshold = setting(limit, limit_at) if len(f"{limit:g}") <= 4 else number(limit, limit_at)
     sign = _COMPARISONS.get(criterion["comparison"], criterion["comparison"])
+    beside = Value(NOT_MEASURED, "no null in this run")
+    if null:
+        name = quoted(null["name"], at(*here, "null", "name"))
+        ends = interval(null.get("ci"), at(*here, "null", "ci"))
+        beside = Value(number(null["value"], at(*here, "null", "value")), joined([ends, name]))
+    value = number(criterion["value"], at(*here, "value"))
     return Row(
-        f"{criterion['number']}. {criterion['name']}",
+        _name(criterion, i),
         [
-            Value(number(criterion["value"]), interval(criterion.get("ci"))),
-            Value(number(null["value"]), " ".join(filter(None, [interval(null.get("ci")), null["name"]])))
-            if null
-            else Value(NOT_MEASURED, "no null in this run"),
-            f"{sign} {threshold}",
+            Value(value, interval(criterion.get("ci"), at(*here, "ci"))),
+            beside,
+            f"{sign} " + threshold if criterion["verdict"] != "not measured" or limit else NOT_MEASURED,
             verdict_badge(criterion["verdict"]),
         ],
-        remark=criterion["sentence"],
+        remark=quoted(criterion["sentence"], at(*here, "sentence")),
     )
 
 
-def _detail(criterion: Mapping[str, Any]) -> Folded:
-    blocks: list[Block] = [Paragraph(criterion["question"])]
-    facts = [(name, number(value)) for name, value in (criterion.get("beside") or {}).items()]
+def _detail(criterion: Mapping[str, Any], i: int) -> Folded:
+    here = ("criteria.json", "criteria", i)
+    blocks: list[Block] = [Paragraph(quoted(criterion["question"], at(*here, "question")))]
+    names = f"criteria.json#keys:{pointer('criteria', i, 'beside')}"
+    facts: list[tuple[Prose, Prose]] = [
+        (quoted(name, names), _beside(value, at(*here, "beside", name)))
+        for name, value in (criterion.get("beside") or {}).items()
+    ]
     if criterion.get("published"):
-        facts.insert(0, ("as published", criterion["published"]))
+        facts.insert(0, ("as published", quoted(criterion["published"], at(*here, "published"))))
     if facts:
         blocks.append(Facts(facts))
     rows = criterion.get("per_dictionary") or []
     if rows:
-        blocks.append(records_table(f"{criterion['name'].capitalize()} by dictionary", rows))
-    return Folded(f"{criterion['number']}. {criterion['name']}: what stands beside it", blocks)
+        source = at(*here, "per_dictionary")
+        blocks.append(records_table(f"{criterion['name'].capitalize()} by dictionary", rows, source))
+    return Folded(_name(criterion, i) + ": what stands beside it", blocks)
 
 
-def records_table(caption: str, records: Sequence[Mapping[str, Any]], head: str | None = None) -> Table:
-    """A table of JSON records: the first key (or `head`) is the row's head; columns that are empty all over go."""
+def _name(criterion: Mapping[str, Any], i: int) -> Prose:
+    here = ("criteria.json", "criteria", i)
+    return told(
+        "{}. {}", number(criterion["number"], at(*here, "number")), quoted(criterion["name"], at(*here, "name"))
+    )
+
+
+def _beside(value: Any, source: str) -> Prose:
+    return quoted(value, source) if isinstance(value, str) else number(value, source)
+
+
+def records_table(caption: str, records: Sequence[Mapping[str, Any]], source: str) -> Table:
+    """A table of JSON records at `source`: the first key is the row's head; columns that are empty all over go."""
     names = list(dict.fromkeys(name for record in records for name in record))
-    first = head or names[0]
+    first = names[0]
     kept = [
         name
         for name in names
@@ -99,13 +122,15 @@ def records_table(caption: str, records: Sequence[Mapping[str, Any]], head: str 
         [Column(_title(first), False), *(Column(_title(name), not words[name]) for name in kept)],
         [
             Row(
-                shown(record.get(first)),
+                str(record.get(first)),
                 [
-                    "" if words[name] and record.get(name) is None else _cell(record.get(name), counts[name])
+                    ""
+                    if words[name] and record.get(name) is None
+                    else _cell(record.get(name), counts[name], f"{source}{pointer(i, name)}")
                     for name in kept
                 ],
             )
-            for record in records
+            for i, record in enumerate(records)
         ],
     )
 
@@ -120,8 +145,10 @@ def _is_count(values: Sequence[Any]) -> bool:
     return all(float(value).is_integer() for value in found) and any(abs(value) > 1 for value in found)
 
 
-def _cell(value: Any, count: bool) -> str:
-    return number(int(value)) if count and isinstance(value, float) else number(value)
+def _cell(value: Any, count: bool, source: str) -> Prose:
+    if isinstance(value, str):
+        return quoted(value, source)
+    return number(int(value) if count and isinstance(value, float) else value, source)
 
 
 def _title(name: str) -> str:

@@ -7,7 +7,9 @@ from typing import Any
 
 from antar.report.blocks import Block, Cell, Column, Folded, Paragraph, Row, Section, Table, Value
 from antar.report.effects import null_name
-from antar.report.text import fixed, interval, listing, number, percent, plural, small
+from antar.report.sources import at, fixed, interval, number, percent, quoted, small
+from antar.report.text import NOT_MEASURED
+from antar.report.words import Prose, counted, listed, told
 from antar.run import Run
 
 Record = Mapping[str, Any]
@@ -19,9 +21,12 @@ def crosscheck_section(run: Run) -> Section:
     found = run.crosscheck
     if found is None:
         return Section(
-            "crosscheck", title, [Paragraph("This study has no cross-check source (`split: crosscheck`).")]
+            "crosscheck",
+            title,
+            [Paragraph("This study has no cross-check source (`split: crosscheck`).")],
+            appendix=True,
         )
-    sets: list[Record] = [row for row in found["sets"] if row["chosen"]]
+    sets = [(i, row) for i, row in enumerate(found["sets"]) if row["chosen"]]
     blocks: list[Block] = [
         Paragraph(
             "Features were chosen by the culture contrast on the selection half of the cultural corpus. Here they "
@@ -31,29 +36,36 @@ def crosscheck_section(run: Run) -> Section:
             "language and length (0.5 where the features tell nothing)."
         ),
         Paragraph(answer(found["sets"]), "answer"),
-        *[Paragraph(_texts(row), "note") for row in found["languages"]],
+        *[Paragraph(_texts(row, i), "note") for i, row in enumerate(found["languages"])],
     ]
     if sets:
         blocks.append(_sets(sets))
-    if any(row.get("masked") for row in sets):
-        blocks += [Paragraph(_masking(found["languages"]), "note"), _masked([row for row in sets if row["masked"]])]
+    if any(row.get("masked") for _, row in sets):
+        masked = [(i, row) for i, row in sets if row["masked"]]
+        blocks += [Paragraph(_masking(found["languages"]), "note"), _masked(masked)]
     if found["features"]:
-        real = [row for row in found["features"] if row["null"] == ""]
-        blocks += [Folded("Every chosen feature", [_features(real)]), *_enriched(found["enriched"], real)]
-    return Section("crosscheck", title, blocks)
+        real = [(i, row) for i, row in enumerate(found["features"]) if row["null"] == ""]
+        blocks += [Folded("Every chosen feature", [_features(real)]), *_enriched(found["enriched"])]
+    return Section("crosscheck", title, blocks, appendix=True)
 
 
-def answer(sets: Sequence[Record]) -> str:
+_FILE = "features/crosscheck.json"
+
+
+def answer(sets: Sequence[Record]) -> Prose:
     """One sentence: at how many sets of codes do the chosen features tell the cross-check apart, beyond chance?"""
     measured = [row for row in sets if row["null"] == "" and row["chosen"] and row["ci"] and row["auroc"] is not None]
     if not measured:
         return "No feature was chosen (or no control matched), so nothing was cross-checked."
     above = sum(row["ci"][0] > 0.5 for row in measured)
     beyond = sum(row["ci"][0] > 0.5 and _beats(row["ci"][0], row["random"]) for row in measured)
-    return (
-        f"At {above} of {plural(len(measured), 'set')} of codes the chosen features fire more on the cross-check "
-        f"than on matched controls (the whole interval above 0.5); at {beyond} the interval also lies above 97.5% of "
-        "equally large random sets of live features."
+    return told(
+        "At {} of {} of codes the chosen features fire more on the cross-check "
+        "than on matched controls (the whole interval above 0.5); at {} the interval also lies above 97.5% of "
+        "equally large random sets of live features.",
+        number(above, f"{_FILE}#crosscheck_above"),
+        counted(number(len(measured), f"{_FILE}#crosscheck_sets"), "set"),
+        number(beyond, f"{_FILE}#crosscheck_beyond"),
     )
 
 
@@ -61,24 +73,40 @@ def _beats(low: float, null: Record) -> bool:
     return null["range"] is not None and low > null["range"][1]
 
 
-def _texts(row: Record) -> str:
-    return (
-        f"{row['language']}: {plural(row['texts'], 'text')} of {plural(row['documents'], 'document')} (median "
-        f"{number(row['median_words'])} words) against {plural(row['controls'], 'control')} of "
-        f"{plural(row['control_documents'], 'document')} from the estimation half (median "
-        f"{number(row['control_median_words'])} words, compared within bins of length); "
-        f"{row['unmatched']:,} more have no or too few controls of their length and are left out."
+def _texts(row: Record, i: int) -> Prose:
+    def its(name: str) -> Any:
+        return number(row[name], at(_FILE, "languages", i, name))
+
+    return told(
+        "{}: {} of {} (median {} words) against {} of {} from the estimation half (median {} words, compared within "
+        "bins of length); {} more have no or too few controls of their length and are left out.",
+        row["language"],
+        counted(its("texts"), "text"),
+        counted(its("documents"), "document"),
+        its("median_words"),
+        counted(its("controls"), "control"),
+        counted(its("control_documents"), "document"),
+        its("control_median_words"),
+        its("unmatched"),
     )
 
 
-def _masking(languages: Sequence[Record]) -> str:
-    told = [
-        f"{row['changed']:,} of {row['copies']:,} texts in {row['language']}" for row in languages if row["copies"]
+def _masking(languages: Sequence[Record]) -> Prose:
+    changed = [
+        told(
+            "{} of {} texts in {}",
+            number(row["changed"], at(_FILE, "languages", i, "changed")),
+            number(row["copies"], at(_FILE, "languages", i, "copies")),
+            row["language"],
+        )
+        for i, row in enumerate(languages)
+        if row["copies"]
     ]
-    return (
+    return told(
         "Masked copies: the artifact's name and every state's name (Rajasthani too) replaced by a neutral word. The "
-        f"mask changed {listing(told)}; the others hold no such name, and their copies are equal to them. Names of "
-        "cities, languages and peoples are not masked."
+        "mask changed {}; the others hold no such name, and their copies are equal to them. Names of "
+        "cities, languages and peoples are not masked.",
+        listed(changed),
     )
 
 
@@ -88,97 +116,152 @@ def _name(row: Record) -> str:
     return f"{row['dictionary']}{side}{null}"
 
 
-def _auroc(row: Record) -> Value:
-    return Value(fixed(row["auroc"]), interval(row["ci"]))
+def _auroc(row: Record, *path: str | int) -> Value:
+    return Value(fixed(row["auroc"], at(_FILE, *path, "auroc")), interval(row["ci"], at(_FILE, *path, "ci")))
 
 
-def _sets(sets: Sequence[Record]) -> Table:
-    columns = [Column("codes", False), Column("language", False), Column("features"), Column("AUROC"),
-               Column("random sets"), Column("p"), Column("shuffled labels"), Column("p")]  # fmt: skip
+def _sets(sets: Sequence[tuple[int, Record]]) -> Table:
+    columns = [
+        Column("codes", False),
+        Column("language", False),
+        Column("features"),
+        Column("AUROC"),
+        Column("random sets"),
+        Column("p"),
+        Column("shuffled labels"),
+        Column("p"),
+    ]
     rows = [
         Row(
             _name(row),
-            [row["language"], number(row["chosen"]), _auroc(row), *_null(row["random"]), *_null(row["shuffled"])],
+            [
+                row["language"],
+                number(row["chosen"], at(_FILE, "sets", i, "chosen")),
+                _auroc(row, "sets", i),
+                *_null(row["random"], "sets", i, "random"),
+                *_null(row["shuffled"], "sets", i, "shuffled"),
+            ],
             null=bool(row["null"]),
         )
-        for row in sets
+        for i, row in sets
     ]
     return Table(
-        "The chosen features on the cross-check, with 95% intervals by bootstrap over documents", columns, rows,
+        "The chosen features on the cross-check, with 95% intervals by bootstrap over documents",
+        columns,
+        rows,
         "Random sets: as many live features, drawn anew each time; their mean and middle 95%. p: how often a null's "
         "AUROC is at least this. Shaded rows are features chosen on shams and baselines.",
-    )  # fmt: skip
+    )
 
 
-def _null(null: Record) -> list[Cell]:
-    return [Value(fixed(null["mean"]), interval(null["range"])), small(null["p"])]
+def _null(null: Record, *path: str | int) -> list[Cell]:
+    mean, ends = fixed(null["mean"], at(_FILE, *path, "mean")), interval(null["range"], at(_FILE, *path, "range"))
+    return [Value(mean, ends), small(null["p"], at(_FILE, *path, "p"))]
 
 
-def _masked(sets: Sequence[Record]) -> Table:
-    columns = [Column("codes", False), Column("language", False), Column("as they are"), Column("masked"),
-               Column("difference"), Column("changed texts only: as they are"), Column("masked"),
-               Column("difference")]  # fmt: skip
+def _masked(sets: Sequence[tuple[int, Record]]) -> Table:
+    columns = [
+        Column("codes", False),
+        Column("language", False),
+        Column("as they are"),
+        Column("masked"),
+        Column("difference"),
+        Column("changed texts only: as they are"),
+        Column("masked"),
+        Column("difference"),
+    ]
     rows = [
         Row(
             _name(row),
-            [row["language"], *_pair(row["masked"]), *_pair(row["masked"]["on_changed"])],
+            [
+                row["language"],
+                *_pair(row["masked"], "sets", i, "masked"),
+                *_pair(row["masked"]["on_changed"], "sets", i, "masked", "on_changed"),
+            ],
             null=bool(row["null"]),
         )
-        for row in sets
+        for i, row in sets
     ]
     return Table("AUROC of the same texts, as they are and masked", columns, rows)
 
 
-def _pair(pair: Record | None) -> list[Cell]:
+def _pair(pair: Record | None, *path: str | int) -> list[Cell]:
     if pair is None:
-        return [number(None)] * 3
-    difference = Value(fixed(pair["difference"]), interval(pair["difference_ci"]))
-    return [fixed(pair["auroc_plain"]), Value(fixed(pair["auroc"]), interval(pair["ci"])), difference]
+        return [NOT_MEASURED] * 3
+    ends = interval(pair["difference_ci"], at(_FILE, *path, "difference_ci"))
+    difference = Value(fixed(pair["difference"], at(_FILE, *path, "difference")), ends)
+    return [fixed(pair["auroc_plain"], at(_FILE, *path, "auroc_plain")), _auroc(pair, *path), difference]
 
 
-def _features(rows: Sequence[Record]) -> Table:
-    shown = sorted(rows, key=lambda row: -(row["auroc"] or 0))[:FEATURES_SHOWN]
-    masked = any(row["auroc_masked"] is not None for row in rows)
-    columns = [Column("feature", False), Column("side", False), Column("language", False),
-               Column("d_av of culture (estimation half)"), Column("fires on cross-check"), Column("on controls"),
-               Column("AUROC"), *([Column("masked")] if masked else [])]  # fmt: skip
-    body = [
-        Row(
-            row["feature"],
-            [row["side"], row["language"], fixed(row["d_av"]), percent(row["fire"]), percent(row["fire_controls"]),
-             _auroc(row), *([fixed(row["auroc_masked"])] if masked else [])],
-        )
-        for row in shown
-    ]  # fmt: skip
-    note = f"The {len(shown):,} highest of {len(rows):,}." if len(shown) < len(rows) else ""
+def _features(rows: Sequence[tuple[int, Record]]) -> Table:
+    shown = sorted(rows, key=lambda one: -(one[1]["auroc"] or 0))[:FEATURES_SHOWN]
+    masked = any(row["auroc_masked"] is not None for _, row in rows)
+    columns = [
+        Column("feature", False),
+        Column("side", False),
+        Column("language", False),
+        Column("d_av of culture (estimation half)"),
+        Column("fires on cross-check"),
+        Column("on controls"),
+        Column("AUROC"),
+        *([Column("masked")] if masked else []),
+    ]
+    body: list[Row] = []
+    for i, row in shown:
+        here = ("features", i)
+        cells: list[Cell] = [
+            row["side"],
+            row["language"],
+            fixed(row["d_av"], at(_FILE, *here, "d_av")),
+            percent(row["fire"], at(_FILE, *here, "fire")),
+            percent(row["fire_controls"], at(_FILE, *here, "fire_controls")),
+            _auroc(row, *here),
+        ]
+        if masked:
+            cells.append(fixed(row["auroc_masked"], at(_FILE, *here, "auroc_masked")))
+        body.append(Row(row["feature"], cells))
+    note = "Only those of the highest AUROC." if len(shown) < len(rows) else ""
     return Table("Each chosen feature on the cross-check", columns, body, note)
 
 
-def _enriched(enriched: Sequence[Record], features: Sequence[Record]) -> list[Block]:
-    told, asked = ({(row["feature"], row["side"]) for row in rows} for rows in (enriched, features))
-    if not told:
+def _enriched(enriched: Sequence[Record]) -> list[Block]:
+    if not enriched:
         return [
             Paragraph(
                 "No chosen feature is enriched in one value of a facet of the cross-check's own (q < 0.05), or no "
                 "such facet is among contrasts.facets."
             )
         ]
-    columns = [Column("feature", False), Column("side", False), Column("value", False), Column("texts"),
-               Column("other texts"), Column("d_av"), Column("q"), Column("", False)]  # fmt: skip
-    rows = [
-        Row(
-            row["feature"],
-            [row["side"], f"{row['facet']}: {row['value']}", number(row["n_b"]), number(row["n_a"]),
-             Value(fixed(row["d_av"]), interval([row["d_lo"], row["d_hi"]])), small(row["q"]),
-             "few texts" if row["few"] else ""],
-        )
-        for row in enriched
-    ]  # fmt: skip
+    columns = [
+        Column("feature", False),
+        Column("side", False),
+        Column("value", False),
+        Column("texts"),
+        Column("other texts"),
+        Column("d_av"),
+        Column("q"),
+        Column("", False),
+    ]
+    rows: list[Row] = []
+    for i, row in enumerate(enriched):
+        here = ("enriched", i)
+        ends = interval([row["d_lo"], row["d_hi"]], (at(_FILE, *here, "d_lo"), at(_FILE, *here, "d_hi")))
+        cells: list[Cell] = [
+            row["side"],
+            told("{}: {}", row["facet"], quoted(row["value"], at(_FILE, *here, "value"))),
+            number(row["n_b"], at(_FILE, *here, "n_b")),
+            number(row["n_a"], at(_FILE, *here, "n_a")),
+            Value(fixed(row["d_av"], at(_FILE, *here, "d_av")), ends),
+            small(row["q"], at(_FILE, *here, "q")),
+            "few texts" if row["few"] else "",
+        ]
+        rows.append(Row(row["feature"], cells))
     return [
         Table(
-            f"Where chosen features are enriched ({len(told):,} of {len(asked):,})",
-            columns, rows,
+            "Where chosen features are enriched",
+            columns,
+            rows,
             "The facet contrast among the cross-check's own texts, estimation half, q < 0.05. “Few texts” marks a "
             "comparison with a side under contrasts.warn_under texts: its d_av is uncertain and large by chance.",
         )
-    ]  # fmt: skip
+    ]

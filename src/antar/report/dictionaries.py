@@ -13,7 +13,8 @@ from antar.core.sites import DictionaryId
 from antar.report.blocks import Badge, Block, Cell, Column, Figures, Paragraph, Row, Section, Table
 from antar.report.counterparts import counterparts_blocks
 from antar.report.figures import COLOURS, Plot, legend_below
-from antar.report.text import number, percent, plural
+from antar.report.sources import at, number, percent, setting
+from antar.report.words import Cited, Prose, told
 from antar.run import Run
 
 _DASHES = ("-", "--", ":", "-.")
@@ -24,13 +25,15 @@ def dictionaries_section(run: Run) -> Section:
     ids = run.dictionary_ids if run.has("dictionaries") else []
     own = [one for one in ids if not one.is_replica]
     if not own:
-        return Section("dictionaries", title, [Paragraph("No dictionary has been trained in this run.")])
+        return Section(
+            "dictionaries", title, [Paragraph("No dictionary has been trained in this run.")], appendix=True
+        )
     metrics = {one: run.metrics(one) for one in own if run.has(f"dictionaries/{one.folder}/metrics.json")}
     replicas = len(ids) - len(own)
     blocks: list[Block] = [
         Paragraph(
-            f"{plural(len(own), 'sparse dictionary', 'sparse dictionaries')}, each on one site"
-            + (f"; {plural(replicas, 'replica')} with another seed or fold serve stability only" if replicas else "")
+            "Sparse dictionaries, each on one site"
+            + ("; their replicas with another seed or fold serve stability only" if replicas else "")
             + ". MSE is in raw activation units, as published, and falls with the size of the activations; the "
             "fraction of variance unexplained (FVU) does not. The nulls of FVU are PCA with as many components "
             "as a text has latents, and random directions and raw neurons with the same k."
@@ -44,7 +47,19 @@ def dictionaries_section(run: Run) -> Section:
     plots = _curves({one: frame for one, frame in histories.items() if frame.height})
     if plots:
         blocks.append(Figures(plots))
-    return Section("dictionaries", title, blocks)
+    return Section("dictionaries", title, blocks, appendix=True)
+
+
+def _file(one: DictionaryId) -> str:
+    return f"dictionaries/{one.folder}/metrics.json"
+
+
+def _cited(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId, *path: str) -> Cited:
+    """The number at `path` of a dictionary's metrics.json."""
+    value: Any = metrics.get(one, {})
+    for key in path:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return number(value, at(_file(one), *path))
 
 
 def _part(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId, name: str) -> Mapping[str, Any]:
@@ -65,19 +80,28 @@ def _quality(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[Di
     )
     rows: list[Row] = []
     for one in own:
-        part, control = _part(metrics, one, "heldout_cultural"), _part(metrics, one, "heldout_control")
-        cells = [number(part.get(name)) for name in ("mse", "fvu", "fvu_pca", "fvu_random", "fvu_neurons")]
-        cells += [number(control.get("fvu")), number(part.get("l0")), _live(metrics, one)]
+        part = ("parts", "heldout_cultural")
+        cells: list[Cell] = [
+            _cited(metrics, one, *part, name) for name in ("mse", "fvu", "fvu_pca", "fvu_random", "fvu_neurons")
+        ]
+        cells += [
+            _cited(metrics, one, "parts", "heldout_control", "fvu"),
+            _cited(metrics, one, *part, "l0"),
+            _live(metrics, one),
+        ]
         rows.append(Row(str(one), cells, null=_is_null(one)))
     return Table(
-        "On held-out cultural texts", [Column(title, i > 0) for i, title in enumerate(columns)], rows,
+        "On held-out cultural texts",
+        [Column(title, i > 0) for i, title in enumerate(columns)],
+        rows,
         "L0: latents that fire on a text. Live: latents that fire on some training text. Shaded rows: a sham's "
-        "delta, a baseline."
-    )  # fmt: skip
+        "delta, a baseline.",
+    )
 
 
-def _live(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId) -> str:
-    return percent(_part(metrics, one, "train").get("live_share"), 0)
+def _live(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId) -> Prose:
+    share = _part(metrics, one, "train").get("live_share")
+    return percent(share, at(_file(one), "parts", "train", "live_share"), 0)
 
 
 def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[DictionaryId], run: Run) -> Table:
@@ -90,21 +114,34 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
         l0 = _part(metrics, one, "heldout_control").get("l0")
         width, k = metrics.get(one, {}).get("n_latents"), metrics.get(one, {}).get("k")
         sparsity = width / l0 if width and l0 else None
-        cells: list[Cell] = [number(mse), _met(mse is not None, mse is not None and mse < limit)]
+        control = ("parts", "heldout_control")
+        cells: list[Cell] = [
+            _cited(metrics, one, *control, "mse"),
+            _met(mse is not None, mse is not None and mse < limit),
+        ]
         bounded = metrics.get(one, {}).get("kind", "topk") not in ("batchtopk", "crosscoder")  # theirs is an average
         by_construction = bool(bounded and width and k and width / k > ratio)
-        cells += [number(sparsity), Badge("by construction", "mild") if by_construction else
-                  _met(sparsity is not None, sparsity is not None and sparsity > ratio)]  # fmt: skip
+        ratio_at = f"{at(_file(one), 'n_latents')} / {at(_file(one), *control, 'l0')}"
+        cells += [
+            number(sparsity, ratio_at),
+            Badge("by construction", "mild")
+            if by_construction
+            else _met(sparsity is not None, sparsity is not None and sparsity > ratio),
+        ]
         rows.append(Row(str(one), cells, null=_is_null(one)))
     columns = [
         Column("dictionary", False),
         Column("MSE on controls"),
-        Column(f"MSE < {limit:g}", False),
+        Column(told("MSE < {}", setting(limit, at("study.yaml", "criteria", "mse"))), False),
         Column("latents / L0"),
-        Column(f"sparsity > {ratio:g}×", False),
+        Column(told("sparsity > {}×", setting(ratio, at("study.yaml", "criteria", "sparsity"))), False),
     ]
-    return Table("The published criteria, on the controls as published", columns, rows,
-                 "Both are easy: see criteria 1 and 2 for what stands against them.")  # fmt: skip
+    return Table(
+        "The published criteria, on the controls as published",
+        columns,
+        rows,
+        "Both are easy: the seven criteria say what stands against them.",
+    )
 
 
 def _is_null(one: DictionaryId) -> bool:
@@ -115,16 +152,21 @@ def _crosscoders(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequenc
     """What the crosscoders say is on one side only, and how much of that latent scaling confirms."""
     rows: list[Row] = []
     for one in own:
-        scaling, sides = metrics.get(one, {}).get("latent_scaling"), _part(metrics, one, "heldout").get("sides", {})
+        scaling = metrics.get(one, {}).get("latent_scaling")
         if scaling is None:
             continue
-        cells: list[Cell] = [number(sides.get(side, {}).get("fvu")) for side in ("base", "chat")]
-        cells += [number(scaling.get("live"))]
+        cells: list[Cell] = [
+            _cited(metrics, one, "parts", "heldout", "sides", side, "fvu") for side in ("base", "chat")
+        ]
+        cells.append(_cited(metrics, one, "latent_scaling", "live"))
         cells += [
-            f"{number(scaling.get(f'{side}_only_confirmed'))} of {number(scaling.get(f'{side}_only'))}"
+            told(
+                "{} of {}",
+                *(_cited(metrics, one, "latent_scaling", f"{side}_only{end}") for end in ("_confirmed", "")),
+            )
             for side in ("base", "chat")
         ]
-        cells += [number(scaling.get("median_nu_eps")), number(scaling.get("null_beta_95"))]
+        cells += [_cited(metrics, one, "latent_scaling", name) for name in ("median_nu_eps", "null_beta_95")]
         rows.append(Row(str(one), cells))
     columns = (
         "crosscoder",
@@ -167,9 +209,14 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
             colour = COLOURS["sham"] if null else COLOURS.get(side, COLOURS["ink"])
             label = f"layer {one.layer}" + (f", {one.kind}" if one.kind else "")
             label += f", sham {one.trained_on.split(':')[1]}" if ":" in one.trained_on else ""
-            axes.plot(frame["epoch"].to_list(), frame["val_fvu"].to_list(), color=colour,
-                      linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)], linewidth=0.9 if null else 1.4,
-                      label=label)  # fmt: skip
+            axes.plot(
+                frame["epoch"].to_list(),
+                frame["val_fvu"].to_list(),
+                color=colour,
+                linestyle=_DASHES[layers.index(one.layer) % len(_DASHES)],
+                linewidth=0.9 if null else 1.4,
+                label=label,
+            )
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.margins(y=0.12)
@@ -178,12 +225,8 @@ def _curve(side: str, ids: Sequence[DictionaryId], histories: Mapping[Dictionary
         axes.grid(axis="y")
         legend_below(axes, 3, fontsize=7)
 
-    last = ", ".join(f"{one}: {_last(histories[one])}" for one in ids)
     name = "training-" + "".join(character for character in side if character.isalnum())
     caption = f"Training curves on {side}: fraction of variance unexplained on the validation split."
-    return Plot(name, f"Validation FVU by epoch for {side}. Last values: {last}.", caption, draw)
-
-
-def _last(frame: pl.DataFrame) -> str:
-    values = frame["val_fvu"].drop_nulls()
-    return number(values[-1]) if len(values) else number(None)
+    return Plot(
+        name, f"Validation FVU by epoch for the dictionaries of {side}, one line for each layer.", caption, draw
+    )

@@ -9,9 +9,11 @@ import polars as pl
 from matplotlib.axes import Axes
 
 from antar.criteria.config import CriteriaConfig
-from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table
+from antar.report.blocks import Block, Cell, Column, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
-from antar.report.text import fixed, number, percent
+from antar.report.sources import CONTRASTS, at, fixed, number, percent
+from antar.report.text import listing
+from antar.report.words import Cited, told
 from antar.run import Run
 
 KINDS = ("shift", "culture", "interaction", "facet")
@@ -44,18 +46,45 @@ def pooled_rows(contrasts: pl.DataFrame) -> pl.DataFrame:
 def null_name(null: str) -> str:
     if null.startswith("sham:"):
         return f"sham {null.split(':', 1)[1]}"
-    names = {"": "real", "shuffled": "shuffled groups", "same_checkpoint": "same checkpoint",
-             "pca": "PCA directions", "random": "random directions", "neurons": "raw neurons",
-             "random_weights": "a model of random weights"}  # fmt: skip
+    names = {
+        "": "real",
+        "shuffled": "shuffled groups",
+        "same_checkpoint": "same checkpoint",
+        "pca": "PCA directions",
+        "random": "random directions",
+        "neurons": "raw neurons",
+        "random_weights": "a model of random weights",
+    }
     return names.get(null, null)
+
+
+def threshold_words(run: Run) -> tuple[Cited, Cited]:
+    """`thresholds` as they are shown."""
+    d, q = thresholds(run)
+    return Cited(f"{d:g}", at("study.yaml", "criteria", "d")), Cited(f"{q:g}", at("study.yaml", "criteria", "q"))
+
+
+def large_rows(run: Run) -> tuple[str, str]:
+    """The conditions (of `sources.py`) under which an effect counts."""
+    d, q = thresholds(run)
+    return f"|d_av|>{d:g}", f"q<{q:g}"
+
+
+_NULLS = ("same_checkpoint", "shuffled", "random_weights", "pca", "random", "neurons")
+
+
+def null_order(null: str) -> tuple[int, str]:
+    """The real one, the shams, then the others in the order of how much they say."""
+    if null == "" or null.startswith("sham:"):
+        return (0 if null == "" else 1, null)
+    return (2 + _NULLS.index(null) if null in _NULLS else 9, null)
 
 
 def effects_section(run: Run) -> Section:
     title = "Effect sizes beside their nulls"
     if not run.has("features/contrasts.parquet") or run.contrasts.is_empty():
-        return Section("effects", title, [Paragraph("No contrast has been measured in this run.")])
+        return Section("effects", title, [Paragraph("No contrast has been measured in this run.")], appendix=True)
     rows = pooled_rows(run.contrasts)
-    d, q = thresholds(run)
     kinds = [kind for kind in KINDS if kind in set(rows["contrast"])]
     blocks: list[Block] = [
         Paragraph(
@@ -63,42 +92,65 @@ def effects_section(run: Run) -> Section:
             "documents. The count of features over a threshold is no evidence by itself: read it against the "
             "shuffled groups and, where there is one, against the sham."
         ),
-        _counts(rows, kinds, d, q),
-        Figures([_tail(rows.filter(pl.col("contrast") == kind), kind, d) for kind in kinds]),
-        Figures(
-            [_volcano(rows.filter(pl.col("contrast") == kind), kind, d) for kind in kinds if kind != "facet"]
-            + _culture_by_shift(rows)
-        ),
+        _counts(run, rows, kinds),
     ]
-    return Section("effects", title, blocks)
+    return Section("effects", title, blocks, appendix=True)
 
 
-def _counts(rows: pl.DataFrame, kinds: list[str], d: float, q: float) -> Table:
+def effect_plots(run: Run) -> list[Plot]:
+    """How fast effects thin out and what evidence they have, beside the nulls; culture against shift."""
+    if not run.has("features/contrasts.parquet") or run.contrasts.is_empty():
+        return []
+    rows = pooled_rows(run.contrasts)
+    d, _ = thresholds(run)
+    of_kind = {kind: rows.filter(pl.col("contrast") == kind) for kind in KINDS if kind in set(rows["contrast"])}
+    tails = [_tail(part, kind, d) for kind, part in of_kind.items()]
+    return (
+        tails
+        + [_volcano(part, kind, d) for kind, part in of_kind.items() if kind != "facet"]
+        + _culture_by_shift(rows)
+    )
+
+
+def _counts(run: Run, rows: pl.DataFrame, kinds: list[str]) -> Table:
     table: list[Row] = []
+    d, q = thresholds(run)
+    above, sure = large_rows(run)
     large = (pl.col("d_av").abs() > d) & (pl.col("q") < q)
     for kind in kinds:
         of_kind = rows.filter(pl.col("contrast") == kind)
-        for null in sorted(of_kind["null"].unique(), key=_order):
+        for null in sorted(of_kind["null"].unique(), key=null_order):
             part = of_kind.filter(pl.col("null") == null)
             sizes = part["d_av"].abs()
+            its = CONTRASTS.where("d_av", "pooled", contrast=kind, null=null)
+            many = its.where(above, sure)
             cells: list[Cell] = [
                 null_name(null),
-                number(part.height),
-                number(int(part.select(large.sum()).item())),
-                percent(float(part.select(large.mean()).item() or 0.0)),
-                percent(float(part.select((pl.col("q") < q).mean()).item() or 0.0)),
-                fixed(_quantile(sizes, 0.5)),
-                fixed(_quantile(sizes, 0.95)),
+                number(part.height, its.get("count")),
+                number(int(part.select(large.sum()).item()), many.get("count")),
+                percent(float(part.select(large.mean()).item() or 0.0), f"{many.get('count')} / {its.get('count')}"),
+                percent(float(part.select((pl.col("q") < q).mean()).item() or 0.0), its.get(f"share:{sure}")),
+                fixed(_quantile(sizes, 0.5), its.get("q0.5:|d_av|")),
+                fixed(_quantile(sizes, 0.95), its.get("q0.95:|d_av|")),
             ]
             table.append(Row(kind if null else f"{kind}: {MEANINGS[kind]}", cells, null=null != ""))
-    columns = [Column("contrast", False), Column("on", False), Column("tests"), Column(f"|d| > {d:g}, q < {q:g}"),
-               Column("share"), Column(f"share q < {q:g}"), Column("median |d|"), Column("95% of |d|")]  # fmt: skip
-    return Table("How many effects are large, really and on the nulls", columns, table,
-                 "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.")  # fmt: skip
-
-
-def _order(null: str) -> tuple[int, str]:
-    return (0 if null == "" else 1 if null.startswith("sham:") else 2, null)
+    at_d, at_q = threshold_words(run)
+    columns = [
+        Column("contrast", False),
+        Column("on", False),
+        Column("tests"),
+        Column(told("|d| > {}, q < {}", at_d, at_q)),
+        Column("share"),
+        Column(told("share q < {}", at_q)),
+        Column("median |d|"),
+        Column("95% of |d|"),
+    ]
+    return Table(
+        "How many effects are large, really and on the nulls",
+        columns,
+        table,
+        "d is d_av. Shaded rows are nulls. A test is one feature in one comparison.",
+    )
 
 
 def _quantile(sizes: pl.Series, at: float) -> float | None:
@@ -137,9 +189,14 @@ def _tail(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         axes.grid(axis="both")
         legend_below(axes)
 
-    told = "; ".join(f"{name}: {percent(float((sizes > d).mean()))} above {d:g}" for name, _, _, sizes in groups)
-    return Plot(f"effects-{kind}", f"Share of tests with an absolute effect above x, {kind} contrast. {told}.",
-                f"{kind.capitalize()}: how fast effects thin out; dotted: {d:g}.", draw)  # fmt: skip
+    lines = listing([name for name, *_ in groups])
+    return Plot(
+        f"effects-{kind}",
+        f"Share of tests with an absolute effect above x, {kind} contrast: {lines}.",
+        f"{kind.capitalize()} ({MEANINGS[kind]}): how fast effects thin out, really and on the nulls. Dotted: the "
+        "threshold.",
+        draw,
+    )
 
 
 def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
@@ -148,16 +205,28 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         ("sham", "sham", "s", rows.filter(pl.col("null").str.starts_with("sham:"))),
         ("real", "real", "o", rows.filter(pl.col("null") == "")),
     ]
-    parts = [(name, role, mark, part.filter(pl.col("p").is_not_null() & pl.col("p").is_not_nan()))
-             for name, role, mark, part in parts]  # fmt: skip
+    parts = [
+        (name, role, mark, part.filter(pl.col("p").is_not_null() & pl.col("p").is_not_nan()))
+        for name, role, mark, part in parts
+    ]
 
     def draw(axes: Axes) -> None:
         for name, role, mark, part in parts:
             if part.is_empty():
                 continue
             heights = -np.log10(np.maximum(part["p"].to_numpy(), 1e-12))
-            axes.plot(part["d_av"].to_numpy(), heights, mark, markersize=2.2, markeredgewidth=0, color=COLOURS[role],
-                      alpha=0.55, linestyle="none", rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+            axes.plot(
+                part["d_av"].to_numpy(),
+                heights,
+                mark,
+                markersize=2.2,
+                markeredgewidth=0,
+                color=COLOURS[role],
+                alpha=0.55,
+                linestyle="none",
+                rasterized=part.height > _CROWDED,
+                label=name,
+            )
         for x in (-d, d):
             axes.axvline(x, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
         axes.set_xlabel("d")
@@ -165,9 +234,13 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
         axes.grid(axis="y")
         legend_below(axes, markerscale=2)
 
-    told = ", ".join(f"{part.height:,} {name}" for name, _, _, part in parts if not part.is_empty())
-    return Plot(f"volcano-{kind}", f"Effect size against −log10 p, {kind} contrast: {told} tests.",
-                f"{kind.capitalize()}: effect against evidence, one point a test.", draw)  # fmt: skip
+    lines = listing([name for name, _, _, part in parts if not part.is_empty()])
+    return Plot(
+        f"volcano-{kind}",
+        f"Effect size against the logarithm of p, {kind} contrast: {lines}.",
+        f"{kind.capitalize()}: effect against evidence, one point a test.",
+        draw,
+    )
 
 
 def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
@@ -192,18 +265,26 @@ def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
         axes.axvline(0, color=COLOURS["grid"], linewidth=0.8)
         for name, role, mark, part in parts:
             if not part.is_empty():
-                axes.plot(part["culture"].to_numpy(), part["shift"].to_numpy(), mark, markersize=2.4,
-                          markeredgewidth=0, color=COLOURS[role], alpha=0.55, linestyle="none",
-                          rasterized=part.height > _CROWDED, label=name)  # fmt: skip
+                axes.plot(
+                    part["culture"].to_numpy(),
+                    part["shift"].to_numpy(),
+                    mark,
+                    markersize=2.4,
+                    markeredgewidth=0,
+                    color=COLOURS[role],
+                    alpha=0.55,
+                    linestyle="none",
+                    rasterized=part.height > _CROWDED,
+                    label=name,
+                )
         axes.set_xlabel("culture: d of cultural against control texts, on base")
         axes.set_title("shift: d after against before")
         legend_below(axes, markerscale=2)
 
-    real = parts[-1][3]
     return [
         Plot(
             "culture-by-shift",
-            f"Shift effect against culture effect for {real.height:,} features of dictionaries on base.",
+            "Shift effect against culture effect, one point a feature of a dictionary on base.",
             "Culture × shift, one point a feature: do cultural features shift more, and more than on the nulls?",
             draw,
         )

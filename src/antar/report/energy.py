@@ -9,10 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from antar.features.magnitude import Magnitude, stands_above_shams
-from antar.report.blocks import Block, Cell, Column, Figures, Paragraph, Row, Section, Table, Value
+from antar.report.blocks import Block, Cell, Column, Paragraph, Row, Section, Table, Value
 from antar.report.figures import COLOURS, Plot, legend_below
 from antar.report.shams import drift_blocks
-from antar.report.text import interval, number, plural
+from antar.report.sources import at, interval, number
+from antar.report.text import NOT_MEASURED
+from antar.report.words import Prose, told
 from antar.run import Run
 
 
@@ -20,7 +22,7 @@ def energy_section(run: Run) -> Section:
     title = "How large the shift is"
     found = run.magnitudes
     if not found:
-        return Section("energy", title, [Paragraph("The shift has not been measured in this run.")])
+        return Section("energy", title, [Paragraph("The shift has not been measured in this run.")], appendix=True)
     sides = list(dict.fromkeys(one.side for one in found))
     shams = [side for side in sides if side != "delta"]
     blocks: list[Block] = [
@@ -33,24 +35,34 @@ def energy_section(run: Run) -> Section:
         ),
         Paragraph(_answer(found, shams), "answer"),
         *drift_blocks(run),
-        Figures([_plot(found, language) for language in dict.fromkeys(one.language for one in found)]),
         _table(found, shams),
     ]
-    return Section("energy", title, blocks)
+    return Section("energy", title, blocks, appendix=True)
 
 
-def _answer(found: list[Magnitude], shams: list[str]) -> str:
+def energy_plots(run: Run) -> list[Plot]:
+    """The cultural shift at each layer, beside the shams'; one for each language."""
+    found = run.magnitudes
+    return [_plot(found, language) for language in dict.fromkeys(one.language for one in found)]
+
+
+def _answer(found: list[Magnitude], shams: list[str]) -> Prose:
     if not shams:
         return "This study has no sham, so it cannot say how much of the shift is what any further training would do."
     above, compared = stands_above_shams(found)
-    return (
-        f"The cultural shift stands above every sham's, interval against interval, at {above} of "
-        f"{plural(compared, 'layer and language', 'layers and languages')}."
+    return told(
+        "The cultural shift stands above every sham's, interval against interval, at {} of {}.",
+        number(above, f"{_FILE}#stands_above"),
+        number(compared, f"{_FILE}#stands_compared")
+        + (" layer and language" if compared == 1 else " layers and languages"),
     )
 
 
+_FILE = "features/magnitudes.json"
+
+
 def _table(found: list[Magnitude], shams: list[str]) -> Table:
-    by = {(one.side, one.layer, one.language): one for one in found}
+    place = {(one.side, one.layer, one.language): i for i, one in enumerate(found)}
     columns = [
         Column("site", False),
         Column("cultural shift"),
@@ -62,31 +74,40 @@ def _table(found: list[Magnitude], shams: list[str]) -> Table:
         Column("texts"),
     ]
     rows: list[Row] = []
-    for one in found:
+    for i, one in enumerate(found):
         if one.side != "delta":
             continue
-        others = [by.get((sham, one.layer, one.language)) for sham in shams]
-        cells: list[Cell] = [_value(one.cultural, one.cultural_ci)]
-        cells += [_value(o.cultural, o.cultural_ci) if o else number(None) for o in others]
-        cells.append(_ratio(one, [o for o in others if o is not None]))
-        cells.append(_value(one.whole, one.whole_ci))
-        cells += [_value(o.whole, o.whole_ci) if o else number(None) for o in others]
-        rows.append(Row(f"layer {one.layer}, {one.language}", [*cells, number(one.base), number(one.texts)]))
+        others = [place.get((sham, one.layer, one.language)) for sham in shams]
+        there = [other for other in others if other is not None]
+        cells: list[Cell] = [_value(found, i, "cultural"), *(_value(found, other, "cultural") for other in others)]
+        cells.append(_ratio(found, i, there))
+        cells += [_value(found, i, "whole"), *(_value(found, other, "whole") for other in others)]
+        cells += [number(one.base, at(_FILE, i, "base")), number(one.texts, at(_FILE, i, "texts"))]
+        rows.append(Row(f"layer {one.layer}, {one.language}", cells))
     return Table(
-        "Shift in activation units on held-out texts, with 95% intervals by bootstrap over documents", columns, rows,
-        "Norms, not squares. What noise adds to the norm of a mean is taken off; a shift no larger than noise is 0."
-    )  # fmt: skip
+        "Shift in activation units on held-out texts, with 95% intervals by bootstrap over documents",
+        columns,
+        rows,
+        "Norms, not squares. What noise adds to the norm of a mean is taken off; a shift no larger than noise is 0.",
+    )
 
 
-def _value(value: float | None, ends: tuple[float, float] | None) -> Value:
-    return Value(number(value), interval(ends))
+def _value(found: list[Magnitude], i: int | None, name: str) -> Cell:
+    if i is None:
+        return NOT_MEASURED
+    ends = interval(getattr(found[i], f"{name}_ci"), at(_FILE, i, f"{name}_ci"))
+    return Value(number(getattr(found[i], name), at(_FILE, i, name)), ends)
 
 
-def _ratio(one: Magnitude, others: list[Magnitude]) -> str:
-    largest = max((other.cultural for other in others if other.cultural is not None), default=0.0)
-    if one.cultural is None or not others:
-        return number(None)
-    return number(one.cultural / largest) if largest > 0 else "the sham's is 0"
+def _ratio(found: list[Magnitude], i: int, others: list[int]) -> Prose:
+    largest = max(others, key=lambda other: found[other].cultural or 0.0, default=None)
+    value = found[i].cultural
+    if value is None or largest is None:
+        return NOT_MEASURED
+    size = found[largest].cultural or 0.0
+    if size <= 0:
+        return "the sham's is no larger than noise"
+    return number(value / size, f"{at(_FILE, i, 'cultural')} / {at(_FILE, largest, 'cultural')}")
 
 
 def _plot(found: list[Magnitude], language: str) -> Plot:
@@ -105,10 +126,17 @@ def _plot(found: list[Magnitude], language: str) -> Plot:
             ends = np.array([one.cultural_ci or (np.nan, np.nan) for one in ones], dtype=float).reshape(-1, 2)
             bars = np.maximum(np.stack([centre - ends[:, 0], ends[:, 1] - centre]), 0)
             axes.errorbar(
-                xs, centre, yerr=bars, color=COLOURS["sham" if null else "real"], marker="s" if null else "o",
-                markersize=3.5, linestyle="--" if null else "-", linewidth=1.1, elinewidth=0.8,
+                xs,
+                centre,
+                yerr=bars,
+                color=COLOURS["sham" if null else "real"],
+                marker="s" if null else "o",
+                markersize=3.5,
+                linestyle="--" if null else "-",
+                linewidth=1.1,
+                elinewidth=0.8,
                 label=f"sham {side.split(':')[1]}" if null else "chat − base",
-            )  # fmt: skip
+            )
         axes.set_xticks(sorted({one.layer for one in ours}))
         axes.margins(y=0.15)
         axes.set_ylim(bottom=0)
@@ -117,16 +145,14 @@ def _plot(found: list[Magnitude], language: str) -> Plot:
         axes.grid(axis="y")
         legend_below(axes)
 
-    told = "; ".join(
-        f"{'sham ' + side.split(':')[1] if side != 'delta' else 'chat minus base'}: "
-        + ", ".join(f"{number(one.cultural)} at layer {one.layer}" for one in ones)
-        for side, ones in by_side.items()
-    )
     safe = "".join(character for character in language.lower() if character.isascii() and character.isalnum())
     return Plot(
-        f"energy-{safe or 'x'}", f"Cultural shift in {language} by layer. {told}.",
-        f"Cultural shift in {language} at each layer, beside the shams; bars: 95% intervals.", draw,
-    )  # fmt: skip
+        f"energy-{safe or 'x'}",
+        f"Cultural shift in {language} at each layer, beside the shams' (the numbers: “How large the shift is”).",
+        f"How far the models lie apart on cultural texts in {language}, at each layer, beside the shams; bars: 95% "
+        f"intervals.",
+        draw,
+    )
 
 
 def _spacing(ours: list[Magnitude]) -> float:

@@ -28,15 +28,17 @@ COLOURS = {
     "ink": "#23221f",
     "muted": "#6b6860",
     "grid": "#e3e0d8",
-    "real": "#b5401d",
-    "sham": "#3d6a9e",
-    "shuffled": "#96928a",
-    "base": "#4a7c59",
-    "chat": "#8a5a9c",
-    "delta": "#b5401e",
+    "real": "#c2410c",
+    "sham": "#3f8fcb",
+    "shuffled": "#949189",
+    "base": "#1b4d3e",
+    "chat": "#571a75",
+    "delta": "#c2410d",
     "joint": "#8a6d2f",
 }
-"""Role → colour on paper. Each is distinct, because the inline form finds a colour's role by its value."""
+"""Role → colour on paper. Everybody can tell them apart, in each kind of colour blindness (a test simulates it, for
+the page's dark scheme too); lines differ in dashes and marks in shape besides. Each is distinct, because the inline
+form finds a colour's role by its value."""
 
 _CLASS_OF = {value: name for name, value in COLOURS.items()}
 _LOOK: dict[Any, Any] = {

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 
 from antar.report.blocks import Block, Column, Figures, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
-from antar.report.text import listing, number
+from antar.report.sources import at, number
+from antar.report.words import Prose, listed, told
 from antar.run import Run
 
 Record = Mapping[str, Any]
@@ -20,7 +21,10 @@ def geometry_section(run: Run) -> Section:
     title = "How many directions change"
     if not run.has("features/geometry.json") or not run.geometry:
         return Section(
-            "geometry", title, [Paragraph("The shape of the activations has not been measured in this run.")]
+            "geometry",
+            title,
+            [Paragraph("The shape of the activations has not been measured in this run.")],
+            appendix=True,
         )
     rows = run.geometry
     blocks: list[Block] = [
@@ -33,57 +37,68 @@ def geometry_section(run: Run) -> Section:
         Figures([_plot(rows, key, words, run.names) for key, words in _MEASURES]),
         _table(rows, run.names),
     ]
-    return Section("geometry", title, blocks)
+    return Section("geometry", title, blocks, appendix=True)
 
 
-def claim(rows: Sequence[Record]) -> str:
+_FILE = "features/geometry.json"
+
+
+def claim(rows: Sequence[Record]) -> Prose:
     """One sentence: is a delta's effective dimension lower than its base's, and lower than a sham's?"""
-    by = {(row["layer"], row["side"]): row for row in rows}
-    layers = sorted({row["layer"] for row in rows})
-    lower, lower_than_sham, compared, examples = 0, 0, 0, list[str]()
-    measured = 0
-    for layer in layers:
-        base, delta = (_rank(by.get((layer, side))) for side in ("base", "delta"))
-        shams = [rank for (at, side), row in by.items() if at == layer and side.startswith("delta:")
-                 if (rank := _rank(row)) is not None]  # fmt: skip
+    by = {
+        (row["layer"], row["side"]): (i, rank)
+        for i, row in enumerate(rows)
+        if (rank := row.get("pca90_rank")) is not None
+    }
+    lower, lower_than_sham, compared = 0, 0, 0
+    examples: list[Prose] = []
+    for layer in sorted({row["layer"] for row in rows}):
+        base, delta = by.get((layer, "base")), by.get((layer, "delta"))
+        shams = [found[1] for (where, side), found in by.items() if where == layer and side.startswith("delta:")]
         if base is None or delta is None:
             continue
-        measured += 1
-        lower += delta < base
-        examples.append(f"{delta:,} against {base:,} at layer {layer}")
+        lower += delta[1] < base[1]
+        examples.append(told("{} against {} at layer {}", _rank(delta), _rank(base), str(layer)))
         if shams:
             compared += 1
-            lower_than_sham += delta < min(shams)
-    if not measured:
+            lower_than_sham += delta[1] < min(shams)
+    if not examples:
         return "The claim cannot be tested here: the delta has no variance, or was not measured."
-    verdict = "takes" if lower == measured else "does not take" if lower == 0 else "takes only in part"
-    first = (
-        f"The delta {verdict} fewer directions than base for 90% of its variance: at {lower} of {measured} layers "
-        f"({listing(examples)})."
+    verdict = "takes" if lower == len(examples) else "does not take" if lower == 0 else "takes only in part"
+    first = told(
+        "The delta {} fewer directions than base for 90% of its variance: at {} of {} layers ({}).",
+        verdict,
+        number(lower, f"{_FILE}#rank_below_base"),
+        number(len(examples), f"{_FILE}#rank_compared"),
+        listed(examples),
     )
     if not compared:
-        return f"{first} There is no sham beside it, so this cannot be told from the shape of any drift."
-    second = f"It takes fewer than every sham's delta at {lower_than_sham} of {compared} layers"
+        return first + " There is no sham beside it, so this cannot be told from the shape of any drift."
+    second = told(
+        " It takes fewer than every sham's delta at {} of {} layers",
+        number(lower_than_sham, f"{_FILE}#rank_below_shams"),
+        number(compared, f"{_FILE}#rank_with_shams"),
+    )
     if lower and not lower_than_sham:
-        return f"{first} {second}: a low dimension is what any further training gives here, not what this change did."
-    return f"{first} {second}."
+        second = second + ": a low dimension is what any further training gives here, not what this change did"
+    return first + second + "."
 
 
-def _rank(row: Record | None) -> int | None:
-    return None if row is None else row.get("pca90_rank")
+def _rank(found: tuple[int, int]) -> Prose:
+    return number(found[1], at(_FILE, found[0], "pca90_rank"))
 
 
 def _table(rows: Sequence[Record], names: Mapping[str, str]) -> Table:
     columns = ("site", "participation ratio", "PCA-90% rank", "mean norm", "norm / base's")
+    keys = ("participation_ratio", "pca90_rank", "mean_norm", "energy_share")
     body = [
         Row(
             side_name(row["side"], names) + f", layer {row['layer']}",
-            [number(row["participation_ratio"]), number(row["pca90_rank"]), number(row["mean_norm"]),
-             number(row.get("energy_share"))],
+            [number(row.get(key), at(_FILE, i, key)) for key in keys],
             null=":" in row["side"],
         )
-        for row in sorted(rows, key=lambda row: row["layer"])
-    ]  # fmt: skip
+        for i, row in sorted(enumerate(rows), key=lambda one: one[1]["layer"])
+    ]
     note = "Participation ratio: (Σλ)² / Σλ² over the eigenvalues of the covariance. Shaded rows are nulls."
     return Table("Directions and norms at each site", [Column(c, i > 0) for i, c in enumerate(columns)], body, note)
 
@@ -126,13 +141,9 @@ def _plot(rows: Sequence[Record], key: str, words: str, names: Mapping[str, str]
         axes.grid(axis="y")
         legend_below(axes)
 
-    told = "; ".join(
-        f"{side}: " + ", ".join(f"{number(row[key])} at layer {row['layer']}" for row in rows if row["side"] == side)
-        for side in sides
-    )
     return Plot(
         "geometry-" + key.replace("_", "-").replace("pca90", "pca90"),
-        f"{words.capitalize()} by layer. {told}.",
+        f"{words.capitalize()} of each side by layer; the table below has the numbers.",
         f"{words.capitalize()} of each side at each layer; dashed: shams.",
         draw,
     )

@@ -8,9 +8,10 @@ from typing import Any
 
 from antar.dictionaries.config import published_faults
 from antar.features.readings import is_first_reading
-from antar.report.blocks import Block, Bullets, Column, Facts, Folded, Paragraph, Row, Section, Table
+from antar.report.blocks import Block, Bullets, Column, Paragraph, Row, Section, Table
 from antar.report.shams import drift_limits
-from antar.report.text import listing, number, plural, setting
+from antar.report.sources import TEXTS, at, number, percent, quoted, setting
+from antar.report.words import Prose, joined, listed, told
 from antar.run import Run
 
 UNKNOWN = "not recorded"
@@ -25,12 +26,19 @@ def pick(tree: Any, *path: str) -> Any:
     return tree
 
 
-def said(value: Any) -> str:
+def said(study: Mapping[str, Any], *path: str) -> Prose:
+    """The study's own setting at `path`, with that as its source."""
+    value = pick(study, *path)
     if value is None:
         return UNKNOWN
+    source = at("study.yaml", *path)
     if isinstance(value, list | tuple):
-        return listing([said(one) for one in value])
-    return setting(value)
+        return listed([_one(one, f"{source}/{i}") for i, one in enumerate(value)])
+    return _one(value, source)
+
+
+def _one(value: Any, source: str) -> Prose:
+    return quoted(value, source) if isinstance(value, str) else setting(value, source)
 
 
 def method_section(run: Run) -> Section:
@@ -44,53 +52,62 @@ def method_section(run: Run) -> Section:
     ]
     if pick(study, "dictionaries", "preset") == "published":
         blocks.append(_faults())
-    settings = [("seed", said(study.get("seed")))]
-    settings += [(name, str(version)) for name, version in (run.lock.get("versions") or {}).items()]
-    settings += [
-        (name, said(value)) for name, value in (run.lock.get("machine") or {}).items() if value not in (None, [])
-    ]
-    blocks.append(Folded("Seed, versions and machine", [Facts(settings)]))
-    return Section("method", "Method", blocks)
+    return Section("method", "Method", blocks, appendix=True)
 
 
-def _models(run: Run) -> str:
-    organism = pick(run.study, "models", "organism")
+def _models(run: Run) -> Prose:
+    study = run.study
+    organism = pick(study, "models", "organism")
     names = run.names
     if organism is None:
-        paths = [pick(run.study, "models", side, "path") for side in ("base", "chat")]
-        revisions = [pick(run.study, "models", side, "revision") for side in ("base", "chat")]
-        told = [
-            f"{said(path)}" + (f" at {revision}" if revision else "")
-            for path, revision in zip(paths, revisions, strict=True)
+        places = [
+            said(study, "models", side, "path")
+            + (
+                told(" at {}", said(study, "models", side, "revision"))
+                if pick(study, "models", side, "revision")
+                else ""
+            )
+            for side in ("base", "chat")
         ]
-        text = f"The two checkpoints are {names['base']} ({told[0]}) and {names['chat']} ({told[1]})."
-    else:
-        text = (
-            f"The two checkpoints are {names['base']} and {names['chat']}, an organism of kind "
-            f"{said(pick(organism, 'kind'))} that antar made itself (seed {said(pick(organism, 'seed'))})."
+        text = told(
+            "The two checkpoints are {} ({}) and {} ({}).", names["base"], places[0], names["chat"], places[1]
         )
-    if pick(run.study, "models", "random_weights"):
-        text += f" A third has {names['base']}'s architecture and random weights: it knows nothing."
-    shams = list(pick(organism, "shams") or pick(run.study, "models", "shams") or [])
+    else:
+        text = told(
+            "The two checkpoints are {} and {}, an organism of kind {} that antar made itself (seed {}).",
+            names["base"],
+            names["chat"],
+            said(study, "models", "organism", "kind"),
+            said(study, "models", "organism", "seed"),
+        )
+    if pick(study, "models", "random_weights"):
+        text = text + f" A third has {names['base']}'s architecture and random weights: it knows nothing."
+    shams = list(pick(organism, "shams") or pick(study, "models", "shams") or [])
     if not shams:
         return text + " There is no sham: no checkpoint that was trained on with nothing to learn."
-    what = said(pick(run.study, "models", "sham_is"))
-    return f"{text} Beside them {plural(len(shams), 'sham')} ({listing(shams)}): {what}."
+    kind = "a sham" if len(shams) == 1 else "shams"
+    return text + told(" Beside them {} ({}): {}.", kind, listed(shams), said(study, "models", "sham_is"))
 
 
-def _extraction(run: Run) -> str:
-    extract = pick(run.study, "extract")
-    texts = f"{is_first_reading(run.texts).sum():,}" if run.has("corpus/texts.parquet") else UNKNOWN
-    return (
-        f"All {texts} texts were read by every checkpoint from the same token ids under the same mask, at most "
-        f"{said(pick(extract, 'max_tokens'))} tokens each, in {said(pick(extract, 'dtype'))}; at layers "
-        f"{said(pick(extract, 'layers'))} (the output of that block, counted from 0) "
-        + _POOLING[pick(extract, "pooling") or "mean"]
-        + chat_template_words(run)
-        + " Special tokens are left out"
-        + (", and so are tokens of outlying norm. " if pick(extract, "outliers") else ". ")
-        + "The delta of a text is the second checkpoint's vector minus the first's."
-        + _precision_words(run)
+def _extraction(run: Run) -> Prose:
+    study = run.study
+    texts: Prose = UNKNOWN
+    if run.has("corpus/texts.parquet"):
+        texts = number(int(is_first_reading(run.texts).sum()), TEXTS.get("first_readings"))
+    return told(
+        "All {} texts were read by every checkpoint from the same token ids under the same mask, at most {} tokens "
+        "each, in {}; "
+        "at layers {} (the output of that block, counted from 0) {}{} Special tokens are left out{}The delta of a "
+        "text is the "
+        "second checkpoint's vector minus the first's.{}",
+        texts,
+        said(study, "extract", "max_tokens"),
+        said(study, "extract", "dtype"),
+        said(study, "extract", "layers"),
+        _POOLING[pick(study, "extract", "pooling") or "mean"],
+        chat_template_words(run),
+        ", and so are tokens of outlying norm. " if pick(study, "extract", "outliers") else ". ",
+        _precision_words(run),
     )
 
 
@@ -102,17 +119,21 @@ _POOLING = {
 }
 
 
-def _precision_words(run: Run) -> str:
+def _precision_words(run: Run) -> Prose:
     """How far the deltas are off for lack of float32, where that was measured."""
     manifest = run.manifest("activations/precision")
     if manifest is None:
         return ""
-    errors = [error for error in manifest.facts["errors"].values() if error is not None]
+    file = ("activations/precision/manifest.json", "facts")
+    errors = {site: error for site, error in manifest.facts["errors"].items() if error is not None}
     if not errors:
         return ""
-    return (
-        f" In {manifest.facts['dtype']} the deltas are off by {min(errors):.1%} to {max(errors):.1%} of their size, "
-        "measured on texts that were read in float32 too."
+    least, most = min(errors, key=lambda site: errors[site]), max(errors, key=lambda site: errors[site])
+    ends = [percent(errors[site], at(*file, "errors", site)) for site in (least, most)]
+    return told(
+        " In {} the deltas are off by {} to {} of their size, measured on texts that were read in float32 too.",
+        quoted(manifest.facts["dtype"], at(*file, "dtype")),
+        *ends,
     )
 
 
@@ -132,24 +153,37 @@ def chat_template_words(run: Run) -> str:
     return "Texts were read bare, without a chat template."
 
 
-def _dictionaries(study: Mapping[str, Any]) -> str:
+def _dictionaries(study: Mapping[str, Any]) -> Prose:
     cfg = pick(study, "dictionaries")
-    kinds = [_KINDS.get(kind, said(kind)) for kind in pick(cfg, "kinds") or ["topk"]]
-    return (
-        f"At each layer dictionaries were trained on {listing(pick(cfg, 'sides') or ['base', 'chat', 'delta'])} "
-        f"({listing(kinds)}): {said(pick(cfg, 'n_latents'))} latents of which "
-        f"{said(pick(cfg, 'k'))} may fire on a text, preset {said(pick(cfg, 'preset'))}, "
-        f"{_OPTIMISERS[pick(cfg, 'optimiser') or 'adamw']} at {said(pick(cfg, 'lr'))} with weight decay "
-        f"{said(pick(cfg, 'weight_decay'))}, batches of "
-        f"{said(pick(cfg, 'batch'))}, at most {said(pick(cfg, 'max_epochs'))} epochs, AuxK × "
-        f"{said(pick(cfg, 'auxk_coefficient'))} with {said(pick(cfg, 'k_aux'))} dead latents. Trained on "
-        f"{_texts_of(pick(cfg, 'train_on'))}, stopped by {_texts_of(pick(cfg, 'validate_on'))}. "
-        + (
-            "Inputs are as they were read."
-            if pick(cfg, "normalise") is False
-            else "Inputs are centred and scaled on the training split, and both are folded back, so that codes are "
-            "in activation units."
-        )
+    kinds = [_KINDS.get(kind, str(kind)) for kind in pick(cfg, "kinds") or ["topk"]]
+
+    def its(name: str) -> Prose:
+        return said(study, "dictionaries", name)
+
+    return told(
+        "At each layer dictionaries were trained on {} ({}): {} latents of which {} may fire on a text, preset {}, "
+        "{} at {} with "
+        "weight decay {}, batches of {}, at most {} epochs, AuxK × {} with {} dead latents. Trained on {}, stopped "
+        "by {}. {}",
+        listed(pick(cfg, "sides") or ["base", "chat", "delta"]),
+        listed(kinds),
+        its("n_latents"),
+        its("k"),
+        its("preset"),
+        _OPTIMISERS[pick(cfg, "optimiser") or "adamw"],
+        its("lr"),
+        its("weight_decay"),
+        its("batch"),
+        its("max_epochs"),
+        its("auxk_coefficient"),
+        its("k_aux"),
+        _texts_of(pick(cfg, "train_on")),
+        _texts_of(pick(cfg, "validate_on")),
+        "Inputs are as they were read."
+        if pick(cfg, "normalise") is False
+        else "Inputs are centred and scaled on the training split, and both are folded back, so that codes are in "
+        "activation "
+        "units.",
     )
 
 
@@ -165,43 +199,52 @@ _KINDS = {
 
 
 def _texts_of(name: Any) -> str:
-    known = {"all": "all training texts", "cultural": "cultural training texts", "control": "the controls",
-             "val": "the validation split"}  # fmt: skip
-    return known.get(name, said(name))
+    known = {
+        "all": "all training texts",
+        "cultural": "cultural training texts",
+        "control": "the controls",
+        "val": "the validation split",
+    }
+    return known.get(name, UNKNOWN if name is None else str(name))
 
 
-def _contrasts(run: Run) -> str:
-    cfg = pick(run.study, "contrasts")
-    facets = pick(cfg, "facets") or []
-    return (
+def _contrasts(run: Run) -> Prose:
+    study = run.study
+    facets = pick(study, "contrasts", "facets") or []
+    return told(
         "Contrasts compare the codes of held-out texts. The effect size is d_av with a 95% interval; p comes "
-        f"from {said(pick(cfg, 'permutations'))} permutations of documents "
-        f"({said(pick(cfg, 'facet_permutations'))} for facets) on a statistic that is robust to texts "
+        "from {} permutations of documents ({} for facets) on a statistic that is robust to texts "
         "of one document resembling each other, labels being shuffled within bins of text length; q is "
-        "Benjamini–Hochberg over all features and sites of a contrast. Languages are pooled as strata. "
-        + (f"Facets: {listing(facets)}. " if facets else "No facet was compared. ")
-        + "A shift needs one dictionary that encodes both checkpoints: dictionaries trained apart share no "
+        "Benjamini–Hochberg over all features and sites of a contrast. Languages are pooled as strata. {}"
+        "A shift needs one dictionary that encodes both checkpoints: dictionaries trained apart share no "
         "index, so their latents are never compared by number. On a delta dictionary, culture is the question "
-        "whether the shift is larger on cultural texts."
+        "whether the shift is larger on cultural texts.",
+        said(study, "contrasts", "permutations"),
+        said(study, "contrasts", "facet_permutations"),
+        told("Facets: {}. ", listed(facets)) if facets else "No facet was compared. ",
     )
 
 
-def _interpretation(study: Mapping[str, Any]) -> str:
-    workers = [_worker(pick(study, "interpret", part)) for part in ("labeller", "validator", "predictor")]
-    return (
-        f"Labels come from {workers[0]}, verdicts on them from {workers[1]}, predictions from the label alone "
-        f"from {workers[2]}. A labeller sees texts of the selection half only; everything that judges a label "
-        "uses other documents."
+def _interpretation(study: Mapping[str, Any]) -> Prose:
+    workers = [_worker(study, part) for part in ("labeller", "validator", "predictor")]
+    return told(
+        "Labels come from {}, verdicts on them from {}, predictions from the label alone from {}. A labeller sees "
+        "texts of the "
+        "selection half only; everything that judges a label uses other documents.",
+        *workers,
     )
 
 
-def _worker(worker: Any) -> str:
+def _worker(study: Mapping[str, Any], part: str) -> Prose:
+    worker = pick(study, "interpret", part)
     if pick(worker, "kind") == "llamacpp":
-        return str(pick(worker, "gguf")).rsplit("/", 1)[-1]
+        return quoted(
+            str(pick(worker, "gguf")).rsplit("/", 1)[-1], at("study.yaml", "interpret", part, "gguf") + ":name"
+        )
     if pick(worker, "kind") == "llm":
-        model = said(pick(worker, "model"))
+        model = said(study, "interpret", part, "model")
         if not pick(worker, "base_url"):
-            return f"contrastive keywords (the study names {model}, for which no endpoint was given)"
+            return told("contrastive keywords (the study names {}, for which no endpoint was given)", model)
         return model
     return "contrastive keywords" if pick(worker, "kind") == "keywords" else UNKNOWN
 
@@ -213,7 +256,7 @@ def _faults() -> Table:
 
 
 def limits_section(run: Run) -> Section:
-    return Section("limits", "What this run cannot say", [Bullets(limits(run))])
+    return Section("limits", "Limits: what this run cannot say", [Bullets(limits(run))])
 
 
 def _people_agreed(run: Run) -> bool:
@@ -221,21 +264,28 @@ def _people_agreed(run: Run) -> bool:
     return any(one["number"] == 6 and one["value"] is not None for one in criteria)
 
 
-def _drift_of_shams(run: Run) -> list[str]:
+def _drift_of_shams(run: Run) -> list[Prose]:
     """How far each checkpoint of a fine-tuned organism moved: a sham that moved less is a weaker null."""
     if not run.has("organism/organism.json"):
         return []
     drift = json.loads((run.folder / "organism" / "organism.json").read_bytes())
     moved = [
-        f"{side} {number(one['weight_drift']['all'])}"
+        told(
+            "{} {}",
+            side,
+            number(one["weight_drift"]["all"], at("organism/organism.json", "sides", side, "weight_drift", "all")),
+        )
         for side, one in sorted(drift.get("sides", {}).items())
         if isinstance(one, dict) and "weight_drift" in one
     ]
     if not moved:
         return []
     return [
-        "The shams learnt other texts for as many steps, which is not equal drift. Weights moved, as a share of "
-        f"their norm: {', '.join(moved)}."
+        told(
+            "The shams learnt other texts for as many steps, which is not equal drift. Weights moved, as a share of "
+            "their norm: {}.",
+            joined(moved, ", "),
+        )
     ]
 
 
@@ -245,10 +295,10 @@ def _is_asked(study: dict[str, Any], role: str) -> bool:
     return pick(worker, "kind") == "llamacpp" or bool(pick(worker, "base_url"))
 
 
-def limits(run: Run) -> list[str]:
+def limits(run: Run) -> list[Prose]:
     """What a reader must not take from this run, as it is."""
     study = run.study
-    found: list[str] = []
+    found: list[Prose] = []
     if not (pick(study, "models", "organism", "shams") or pick(study, "models", "shams")):
         found.append(
             "There is no sham. Any further training moves a model, and moves concepts unequally; what alignment "

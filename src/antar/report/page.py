@@ -20,80 +20,114 @@ from markupsafe import Markup
 from antar import __version__
 from antar.core.atomic import write_text
 from antar.report import text as words
+from antar.report.answer import answer_section
 from antar.report.baselines import baselines_section
-from antar.report.blocks import Badge, Section, Value
+from antar.report.blocks import Badge, Block, Figures, Heading, Section, Value
 from antar.report.changed import changed_section
 from antar.report.confounds import confounds_section
 from antar.report.corpus import corpus_section
 from antar.report.criteria import criteria_section
 from antar.report.crosscheck import crosscheck_section
 from antar.report.dictionaries import dictionaries_section
-from antar.report.effects import effects_section
-from antar.report.energy import energy_section
+from antar.report.dropped import dropped_section
+from antar.report.effects import effect_plots, effects_section
+from antar.report.energy import energy_plots, energy_section
 from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
 from antar.report.labels import labels_section
+from antar.report.markdown import render_markdown
 from antar.report.method import chat_template_words, limits_section, method_section
+from antar.report.reproduce import reproduce_section
+from antar.report.sources import at, quoted
+from antar.report.tex import render_tables
 from antar.report.truth import truth_section
+from antar.report.words import Prose
 from antar.run import Run
 
+PAGE, MARKDOWN, TABLES = "index.html", "report.md", "tables.tex"
+FORMATS = {"html": PAGE, "md": MARKDOWN, "tex": TABLES}
+
+
+def figures_section(run: Run) -> Section:
+    blocks: list[Block] = []
+    for title, plots in (
+        ("How far the models lie apart on cultural texts", energy_plots(run)),
+        ("How large effects are", effect_plots(run)),
+    ):
+        if plots:
+            blocks += [Heading(title), Figures(plots)]
+    return Section("figures", "Figures", blocks)
+
+
 SECTIONS: tuple[Callable[[Run], Section], ...] = (
+    answer_section,
     criteria_section,
-    truth_section,
-    energy_section,
-    geometry_section,
+    figures_section,
+    changed_section,
+    dropped_section,
+    limits_section,
+    reproduce_section,
+    # The appendix: what stands behind the sections above, in the order in which it was made.
+    method_section,
+    corpus_section,
     dictionaries_section,
+    geometry_section,
+    energy_section,
     effects_section,
     confounds_section,
-    crosscheck_section,
     baselines_section,
     labels_section,
-    changed_section,
-    corpus_section,
-    method_section,
-    limits_section,
+    crosscheck_section,
+    truth_section,
 )
+"""What a reader wants, in that order. A section without a block is left out."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What a reader sees first. `headline` has one sentence a line."""
+    """What stands above the first section."""
 
-    study: str
-    question: str
+    study: Prose
+    question: Prose
     names: Mapping[str, str]
-    headline: tuple[str, ...]
+    reading: Prose = ""
     version: str = __version__
 
 
 def write_report(run: Run) -> Path:
-    """Write `report/index.html` and `report/figures/*.{svg,pdf}` into the run folder; return the page's path.
+    """Write `report/index.html`, `report.md`, `tables.tex` and `figures/*.{svg,pdf}` into the run folder; return the
+    page's path.
 
-    The same run gives the same bytes. Parts that a run does not have (a planted truth, a sham, labels, people) are
-    said to be missing where they would stand.
+    The three are made of the same blocks, and the same run gives the same bytes. Parts that a run does not have (a
+    planted truth, a sham, labels, people) are said to be missing where they would stand.
     """
     folder = run.folder / "report"
-    sections = [section(run) for section in SECTIONS]
-    page = render_page(head_of(run), sections, lambda plot: draw_plot(plot, folder / "figures"))
-    path = folder / "index.html"
-    write_text(path, page)
-    return path
+    head, sections = head_of(run), sections_of(run)
+    write_text(folder / PAGE, render_page(head, sections, lambda plot: draw_plot(plot, folder / "figures")))
+    write_text(folder / MARKDOWN, render_markdown(head, sections))
+    write_text(folder / TABLES, render_tables(head, sections))
+    return folder / PAGE
+
+
+def sections_of(run: Run) -> list[Section]:
+    return [section for section in (make(run) for make in SECTIONS) if section.blocks]
 
 
 def head_of(run: Run) -> Head:
-    headline = tuple(map(str, run.criteria.get("headline") or ())) if run.has("criteria.json") else ()
-    if headline:
-        headline = (*headline, chat_template_words(run))
     study = run.study
-    return Head(str(study.get("study") or run.folder.name), str(study.get("question") or ""), run.names, headline)
+    name, question = (
+        quoted(study[key], at("study.yaml", key)) if study.get(key) else "" for key in ("study", "question")
+    )
+    return Head(name or run.folder.name, question, run.names, chat_template_words(run))
 
 
 def render_page(head: Head, sections: list[Section], drawn: Callable[[Plot], Drawn]) -> str:
     sheet = style_sheet()
     template = environment().get_template("page.html.j2")
-    return template.render(
-        head=head, sections=sections, drawn=drawn, style=Markup(sheet), policy=content_policy(sheet)
-    ) + "\n"  # fmt: skip
+    return (
+        template.render(head=head, sections=sections, drawn=drawn, style=Markup(sheet), policy=content_policy(sheet))
+        + "\n"
+    )
 
 
 def environment(*packages: str) -> Environment:
@@ -110,7 +144,7 @@ def environment(*packages: str) -> Environment:
         "number": words.number,
         "fixed": words.fixed,
         "language_of": words.language_of,
-        "runs": words.runs_of_script,
+        "pieces": words.pieces,
         "opening": words.opening,
         "kind_of": lambda cell: (
             "badge" if isinstance(cell, Badge) else "value" if isinstance(cell, Value) else "text"

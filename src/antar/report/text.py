@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
+from antar.report.words import parts_of
+
 NOT_MEASURED = "not measured"
 LONG_TEXT = 280
 _JOINERS = {"\u200c", "\u200d"}
@@ -108,6 +110,14 @@ def runs_of_script(text: Any) -> list[tuple[str, str | None]]:
         shown(text),
     )
     return [(part, "hi" if _DEVANAGARI.search(part) else None) for part in parts if part]
+
+
+def pieces(text: Any) -> list[tuple[str | None, list[tuple[str, str | None]]]]:
+    """The parts of a text with their source (`words.py`), each cut into runs of script."""
+    return [
+        (getattr(part, "source", None), runs_of_script(part))
+        for part in parts_of(text if isinstance(text, str) else str(text))
+    ]
 
 
 def opening(text: str, length: int = 160) -> str:

@@ -7,9 +7,12 @@ from typing import Any
 
 from matplotlib.axes import Axes
 
+from antar.report.answer import truth_sentence
 from antar.report.blocks import Badge, Block, Cell, Column, Facts, Figures, Paragraph, Row, Section, Table
 from antar.report.figures import COLOURS, Plot, legend_below
-from antar.report.text import NOT_MEASURED, listing, number, plain_for_figures, plural, setting
+from antar.report.sources import at, number, quoted, setting
+from antar.report.text import NOT_MEASURED, listing, plain_for_figures
+from antar.report.words import Prose, told
 from antar.run import Run
 
 _RULES = (
@@ -32,33 +35,22 @@ def truth_section(run: Run) -> Section:
             "Nothing was planted in this pair of models, or it was not scored, so nothing here could be checked "
             "against a known answer. The demo study runs the same code on a pair whose difference is known."
         )
-        return Section("truth", "The planted truth", [Paragraph(text)])
-    blocks: list[Block] = [Paragraph(_sentence(truth), "answer"), _rules(truth)]
+        return Section("truth", "The planted truth", [Paragraph(text)], appendix=True)
+    blocks: list[Block] = [Paragraph(truth_sentence(truth), "answer"), _rules(truth)]
     energies = truth.get("energies") or {}
     if energies.get("chat"):
         blocks += [Figures([_plot(truth)]), _concepts(truth)]
-    settings = [
-        (key.replace("_", " "), number(value) if key == "energy" else setting(value))
+    settings: list[tuple[Prose, Prose]] = [
+        (key.replace("_", " "), (number if key == "energy" else setting)(value, at(_FILE, "thresholds", key)))
         for key, value in (truth.get("thresholds") or {}).items()
         if key != "energy_of"  # concept by concept: in the table
     ]
-    blocks += [Paragraph(f"The rule: {truth.get('rule') or NOT_MEASURED}. Its thresholds:"), Facts(settings)]
-    return Section("truth", "The planted truth", blocks)
+    rule = quoted(truth["rule"], at(_FILE, "rule")) if truth.get("rule") else NOT_MEASURED
+    blocks += [Paragraph(told("The rule: {}. Its thresholds:", rule)), Facts(settings)]
+    return Section("truth", "The planted truth", blocks, appendix=True)
 
 
-def _sentence(truth: Mapping[str, Any]) -> str:
-    listed, flagged = truth.get("listed"), truth.get("flagged")
-    if listed is None or flagged is None:
-        return f"Precision {number(truth.get('precision'))}, recall {number(truth.get('recall'))}."
-    true = [name for name in flagged if name in listed]
-    said = (
-        f"{plural(len(listed), 'concept was', 'concepts were')} changed on purpose. The study flags "
-        f"{len(flagged):,}, of which {len(true):,} {'was' if len(true) == 1 else 'were'} changed"
-    )
-    null = truth.get("flagged_on_null")
-    if null is None:
-        return f"{said}. There is no second sham, so how often the rule flags nothing at all was not measured."
-    return f"{said}; on a second sham, where nothing was changed, the same rule flags {null:,}."
+_FILE = "truth_report.json"
 
 
 def _rules(truth: Mapping[str, Any]) -> Table:
@@ -66,7 +58,7 @@ def _rules(truth: Mapping[str, Any]) -> Table:
     for title, key in _RULES:
         scores = truth if key is None else truth.get(key)
         if scores:
-            rows.append(Row(title, [_score(scores, name) for name, _ in _SCORES], null=key is not None))
+            rows.append(Row(title, [_score(scores, name, key) for name, _ in _SCORES], null=key is not None))
     return Table(
         "The rule and its thresholds were fixed in the study file before the run. Shaded: simpler rules on the "
         "same data.",
@@ -77,10 +69,10 @@ def _rules(truth: Mapping[str, Any]) -> Table:
     )
 
 
-def _score(scores: Mapping[str, Any], name: str) -> str:
+def _score(scores: Mapping[str, Any], name: str, key: str | None) -> Prose:
     if name == "precision" and scores.get("flagged") == []:
         return "nothing flagged"
-    return number(scores.get(name))
+    return number(scores.get(name), at(_FILE, *([key] if key else []), name))
 
 
 def _concepts(truth: Mapping[str, Any]) -> Table:
@@ -92,8 +84,15 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
     gates: Mapping[str, float] = (truth.get("thresholds") or {}).get("energy_of") or {}
     rows: list[Row] = []
     for name in sorted(chat, key=lambda name: (-chat[name], name)):
-        cells: list[Cell] = [number(chat[name]), number(gates.get(name, threshold))]
-        cells += [number((energies.get(side) or {}).get(name)) for side in ("threshold_sham", "null")]
+        gate = ("energy_of", name) if name in gates else ("energy",)
+        cells: list[Cell] = [
+            number(chat[name], at(_FILE, "energies", "chat", name)),
+            number(gates.get(name, threshold), at(_FILE, "thresholds", *gate)),
+        ]
+        cells += [
+            number((energies.get(side) or {}).get(name), at(_FILE, "energies", side, name))
+            for side in ("threshold_sham", "null")
+        ]
         cells += [
             "changed" if name in listed else "left alone",
             _outcome(name in listed, name in flagged),
@@ -111,10 +110,15 @@ def _concepts(truth: Mapping[str, Any]) -> Table:
         Column("its features", False),
     ]
     return Table(
-        "Concepts by the energy of their shift, as a share of the activation norm.", columns, rows,
-        f"Threshold on the energy: {number(threshold)}, set by the first sham, and more for a concept that drifts "
-        "further than that on the sham itself; the second sham measures it.",
-    )  # fmt: skip
+        "Concepts by the energy of their shift, as a share of the activation norm.",
+        columns,
+        rows,
+        told(
+            "Threshold on the energy: {}, set by the first sham, and more for a concept that drifts "
+            "further than that on the sham itself; the second sham measures it.",
+            number(threshold, at(_FILE, "thresholds", "energy")),
+        ),
+    )
 
 
 def _outcome(listed: bool, flagged: bool) -> Badge:
@@ -136,13 +140,27 @@ def _plot(truth: Mapping[str, Any]) -> Plot:
             axes.plot([sham.get(name, 0), chat[name]], [place, place], color=COLOURS["grid"], linewidth=1)
         places = {name: place for place, name in enumerate(names)}
         if sham:
-            axes.plot([sham.get(n, 0) for n in names], range(len(names)), "s", color=COLOURS["sham"], markersize=3.5,
-                      linestyle="none", label="second sham" if energies.get("null") else "sham")  # fmt: skip
-        for told, wanted, marker in (("changed", True, "o"), ("left alone", False, "D")):
+            axes.plot(
+                [sham.get(n, 0) for n in names],
+                range(len(names)),
+                "s",
+                color=COLOURS["sham"],
+                markersize=3.5,
+                linestyle="none",
+                label="second sham" if energies.get("null") else "sham",
+            )
+        for name_of, wanted, marker in (("changed", True, "o"), ("left alone", False, "D")):
             these = [name for name in names if (name in listed) == wanted]
             colour = COLOURS["real"] if wanted else COLOURS["shuffled"]
-            axes.plot([chat[n] for n in these], [places[n] for n in these], marker, color=colour, markersize=4,
-                      linestyle="none", label=told)  # fmt: skip
+            axes.plot(
+                [chat[n] for n in these],
+                [places[n] for n in these],
+                marker,
+                color=colour,
+                markersize=4,
+                linestyle="none",
+                label=name_of,
+            )
         if threshold is not None:
             axes.axvline(threshold, color=COLOURS["ink"], linewidth=0.8, linestyle=":", label="threshold")
         axes.set_yticks(range(len(names)), [plain_for_figures(n, f"concept {i + 1}") for i, n in enumerate(names)])
@@ -152,8 +170,7 @@ def _plot(truth: Mapping[str, Any]) -> Plot:
 
     return Plot(
         "truth-energy",
-        f"Energy of the shift of {len(names)} concepts beside the sham's and the threshold; the table below has "
-        "the numbers.",
+        "Energy of the shift of each concept beside the sham's and the threshold; the table below has the numbers.",
         "Energy of each concept's shift beside the same concept on a sham.",
         draw,
         height=max(2.2, 0.9 + 0.19 * len(names)),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from antar.core.hashing import code_version, sha256_json
-from antar.core.manifest import Fingerprint, read_manifest
+from antar.core.manifest import MANIFEST_NAME, Fingerprint, read_manifest
 from antar.run import load_run
 from antar.stages.artifact import Artifact, ensure_files
 from antar.stages.context import Context, NotReady, config_slice
@@ -39,14 +38,24 @@ def artifacts(context: Context) -> list[Artifact]:
 
 def make(context: Context) -> None:
     (artifact,) = artifacts(context)
+    ensure_files(artifact, lambda: (_write(artifact.folder, artifact.manifest_path), {}))
 
-    def write() -> tuple[Sequence[Path], Mapping[str, Any]]:
-        # Figures of an earlier version, and what a killed writer left, would otherwise count as this report's.
-        shutil.rmtree(artifact.folder / "figures", ignore_errors=True)
-        from antar.report import write_report  # brings matplotlib, which no other stage waits for
 
-        write_report(load_run(context.folder))
-        files = [path for path in artifact.folder.rglob("*") if path.is_file() and path != artifact.manifest_path]
-        return files, {}
+def write_of(folder: Path) -> None:
+    """Write the report of the run folder as it is: of any run, whole or not, without its study file's inputs.
 
-    ensure_files(artifact, write)
+    The manifest of an earlier report goes first, so that the next run of the study makes its own.
+    """
+    report = folder / "report"
+    manifest = report / MANIFEST_NAME
+    manifest.unlink(missing_ok=True)
+    _write(report, manifest)
+
+
+def _write(folder: Path, manifest: Path) -> Sequence[Path]:
+    # Figures of an earlier version, and what a killed writer left, would otherwise count as this report's.
+    shutil.rmtree(folder / "figures", ignore_errors=True)
+    from antar.report import write_report  # brings matplotlib, which no other stage waits for
+
+    write_report(load_run(folder.parent))
+    return [path for path in folder.rglob("*") if path.is_file() and path != manifest]

@@ -24,7 +24,7 @@ def _routes(shell: Shell) -> Sequence[BaseRoute]:
     async def report(request: Request) -> Response:
         path = shell.run.folder / "report" / "index.html"
         if not path.is_file():
-            return shell.told(request, "No report", "This run has no report yet: `antar report STUDY` makes it.", 404)
+            return shell.told(request, "No report", "This run has no report yet: `antar report RUN` makes it.", 404)
         page = path.read_bytes()
         return HTMLResponse(page, headers={"Content-Security-Policy": _policy(page)})
 
