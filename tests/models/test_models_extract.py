@@ -224,10 +224,10 @@ def test_out_of_memory_halves_the_budget_and_changes_nothing_else(pair, texts, c
 def test_overflow_in_half_precision_is_a_user_error(checkpoint, texts, cfg, tmp_path):
     folder = checkpoint(tmp_path / "huge", initializer_range=60.0)
     half = cfg.model_copy(update={"dtype": "float16"})
-    with pytest.raises(UserError, match=r"found infinities in float16; set extract\.dtype"):
+    with pytest.raises(UserError, match=r"found infinities or NaN in float16; set extract\.dtype"):
         extract({"base": ModelConfig(path=str(folder))}, half, tmp_path, texts[:3])
     masked = half.model_copy(update={"outliers": True})
-    with pytest.raises(UserError, match=r"layer \d: .*found infinities in float16; set extract\.dtype"):
+    with pytest.raises(UserError, match=r"layer \d: .*found infinities or NaN in float16; set extract\.dtype"):
         extract({"base": ModelConfig(path=str(folder))}, masked, tmp_path / "masked", texts[:3])
     assert not list((tmp_path / "masked").rglob("*.*"))
 

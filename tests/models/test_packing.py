@@ -210,5 +210,5 @@ def test_positions_that_turn_with_the_longest_text_of_a_batch_are_refused(checkp
     short, full, long = (np.arange(5, 5 + n, dtype=np.int32) for n in (6, 12, 13))
     together, alone = hidden(reader, [short, full], [3])[3][0], hidden(reader, [short], [3])[3][0]
     np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match=r"at most 12 tokens, found 13: .* set extract\.max_tokens lower"):
+    with pytest.raises(UserError, match=r"at most 12 tokens, found 13: .* set extract\.max_tokens to 12"):
         hidden(reader, [short, long], [3])

@@ -98,10 +98,13 @@ class _PlainBar:
     def __init__(self, title: str, total: int, unit: str) -> None:
         self._title, self._total, self._unit = title, total, unit
         self._done, self._note = 0, ""
-        self._started = self._spoke = time.monotonic()
+        self._spoke = time.monotonic()
+        # The rate counts from the first step on: what went before it (weights to load, workers to start) is done once
+        self._began: tuple[float, int] | None = None
 
     def advance(self, n: int = 1) -> None:
         self._done += n
+        self._began = self._began or (time.monotonic(), self._done)
         self._speak()
 
     def leave_out(self, n: int) -> None:
@@ -117,7 +120,8 @@ class _PlainBar:
         if now - self._spoke < PLAIN_SECONDS or self._done >= self._total:
             return
         self._spoke = now
-        rate = self._done / (now - self._started)
+        since, before = self._began or (now, 0)
+        rate = (self._done - before) / (now - since) if now > since else 0.0
         left = f", {_rate(rate)}/s, {(self._total - self._done) / rate:,.0f} s left" if rate else ""
         say(f"  {self._title}: {self._done:,} of {self._total:,} {self._unit}{left} {self._note}".rstrip())
 

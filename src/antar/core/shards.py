@@ -1,6 +1,7 @@
 """Rows in shards: `NNNNN.safetensors` files of consecutive rows, each of which can prove itself.
 
-A shard's header carries the fingerprint of the artifact that it belongs to and the sha256 of its own tensors.
+A shard's header carries the fingerprint of the artifact that it belongs to, its own name, so that a copy of a sibling
+is none, and the sha256 of its tensors.
 So a run that was killed between shards keeps those that are whole and belong to it, and makes the rest.
 """
 
@@ -46,7 +47,7 @@ def write_shard(
     """about: what a reader of the whole artifact must know of this shard, e.g. a batch size that a machine forced;
     whoever seals the artifact finds it here (`shard_about`), on whatever machine the shard was made."""
     # One metadata entry: safetensors writes several in no fixed order, and equal shards must be equal files.
-    proof: dict[str, object] = {"fingerprint": fingerprint, "sha256": tensors_sha256(tensors)}
+    proof: dict[str, object] = {"fingerprint": fingerprint, "name": path.name, "sha256": tensors_sha256(tensors)}
     if about:
         proof |= {"about": dict(about), "about_sha256": sha256_json(dict(about))}
     write_safetensors(path, tensors, {PROOF: json.dumps(proof, sort_keys=True)})
@@ -61,8 +62,8 @@ def read_shard(path: Path) -> dict[str, np.ndarray]:
 
 
 def shard_is_whole(path: Path, fingerprint: str) -> bool:
-    """True when the file at `path` belongs to `fingerprint`, and its tensors and what it says about itself have the
-    checksums that it states."""
+    """True when the file at `path` belongs there and to `fingerprint`, and its tensors and what it says about itself
+    have the checksums that it states."""
     if not path.is_file():
         return False
     try:
@@ -71,7 +72,7 @@ def shard_is_whole(path: Path, fingerprint: str) -> bool:
             about = stated.get("about")
             if stated.get("about_sha256") != (about and sha256_json(about)):
                 return False
-            if stated.get("fingerprint") != fingerprint:
+            if (stated.get("fingerprint"), stated.get("name")) != (fingerprint, path.name):
                 return False
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, json.JSONDecodeError, OSError):

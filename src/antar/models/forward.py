@@ -20,6 +20,7 @@ from antar.core.errors import UserError
 from antar.core.progress import say
 from antar.core.threads import torch_threads
 from antar.models.config import ExtractConfig, ModelConfig
+from antar.models.limits import Limits
 from antar.models.packing import Spans, can_pack, packed
 from antar.models.pair import decoder_blocks, load_model, pick_device
 
@@ -64,21 +65,6 @@ def packed_batches(lengths: np.ndarray, budget: int) -> list[np.ndarray]:
     return made
 
 
-def turning_alike(config: Any) -> int | None:
-    """The length up to which all texts' rotary positions turn alike; None where that is at any length.
-
-    `dynamic` and `longrope` scale the frequencies by the longest text of a batch once it passes the pretraining
-    length, so there a text's vectors would depend on its neighbours.
-    """
-    stated = getattr(config, "rope_parameters", None) or {}
-    each = [one for one in stated.values() if isinstance(one, dict)] or [stated]
-    for one in each:
-        if one.get("rope_type") in ("dynamic", "longrope"):
-            name = "original_max_position_embeddings"
-            return int(one.get(name) or getattr(config, name, None) or config.max_position_embeddings)
-    return None
-
-
 class Reader:
     """One checkpoint, loaded, with its blocks found. Reads any subset of its layers.
 
@@ -95,9 +81,10 @@ class Reader:
         self.shrunk = False
         text_config = self.model.config.get_text_config()
         self.d_model = int(text_config.hidden_size)
-        self._turn_alike = turning_alike(text_config)
+        self._limits = Limits.of(self.model)
         self._blocks = decoder_blocks(self.model, int(text_config.num_hidden_layers))
         with torch_threads(cfg.threads):
+            self._check_causal(min(cfg.layers))
             self.unpacked = self._why_unpacked(max(cfg.layers)) if cfg.packing else "packing is off"
 
     def facts(self) -> dict[str, int | bool]:
@@ -107,6 +94,20 @@ class Reader:
     def forced(self) -> dict[str, int]:
         """The token budget, where memory ran out under the one that was set."""
         return {"token_budget": self.budget} if self.shrunk else {}
+
+    def _check_causal(self, layer: int) -> None:
+        """A token must not see later ones: else this is no decoder, and packing or padding would not be the same."""
+        ids = [np.arange(1, 1 + n, dtype=np.int32) for n in (4, 8)]
+        try:
+            acts_td = self._padded(ids, np.arange(2), [layer], lambda hidden_td, _: hidden_td.float())[layer]
+        except torch.OutOfMemoryError:
+            return  # the first batch says so
+        alone, before = acts_td[:4], acts_td[4:8]
+        if bool(((alone - before).norm(dim=-1) > 0.5 * alone.norm(dim=-1)).any()):
+            raise UserError(
+                f"{self.name}: expected a decoder, whose tokens see earlier ones only, found that they see later "
+                "ones; antar compares decoder-only language models"
+            )
 
     def _why_unpacked(self, deepest: int) -> str | None:
         deepest = min(deepest, len(self._blocks) - 1)
@@ -132,11 +133,7 @@ class Reader:
         fit is a UserError.
         """
         lengths = np.array([len(one) for one in ids])
-        if self._turn_alike is not None and lengths.max(initial=0) > self._turn_alike:
-            raise UserError(
-                f"{self.name}: expected texts of at most {self._turn_alike} tokens, found {lengths.max()}: beyond "
-                "that its rotary positions depend on the longest text of a batch; set extract.max_tokens lower"
-            )
+        self._limits.check(self.name, ids)
         pending = self._batches(lengths, np.arange(len(ids)))
         while pending:
             batch = pending.pop()
@@ -237,11 +234,10 @@ class Reader:
 
 
 def not_finite_in(model: ModelConfig, layer: int, cfg: ExtractConfig) -> UserError:
-    """The error for a pass whose arithmetic overflowed."""
-    return UserError(
-        f"{model.display}, layer {layer}: expected finite activations, found infinities in {cfg.dtype}; set "
-        "extract.dtype to bfloat16 or float32"
-    )
+    """The error for a pass whose arithmetic overflowed, or whose weights are no numbers."""
+    remedy = "its weights are damaged" if cfg.dtype == "float32" else "set extract.dtype to bfloat16 or float32"
+    found = f"expected finite activations, found infinities or NaN in {cfg.dtype}"
+    return UserError(f"{model.display}, layer {layer}: {found}; {remedy}")
 
 
 def pad_right(ids: Sequence[np.ndarray]) -> tuple[Tensor, Tensor]:

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from antar.core.errors import UserError
+from antar.core.progress import say
 from antar.core.seeds import derive_seed
 from antar.models.config import ModelConfig
 from antar.models.hub import resolve_commit
@@ -124,6 +125,14 @@ def load_tokenizer(cfg: ModelConfig) -> PreTrainedTokenizerBase:
             tokenizer = (PreTrainedTokenizerFast if generic else AutoTokenizer).from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise _unreadable(cfg, "a tokenizer that transformers can read", error) from error
+    if is_folder(cfg) and cfg.gguf_file is None:
+        # From an empty folder transformers (5) makes a tokenizer of special tokens alone.
+        files = {"tokenizer.json", *tokenizer.vocab_files_names.values()}
+        if not any((Path(source) / name).is_file() for name in files):
+            raise UserError(
+                f"{cfg.path}: expected a tokenizer (tokenizer.json, or the architecture's own files), found none; "
+                "copy that of its base model into the folder"
+            )
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     return tokenizer
 
@@ -142,15 +151,25 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, he
     try:
         with quiet(cfg):
             # Attention is left to transformers: torch's sdpa where the architecture has it, else eager (Gemma 2).
-            loaded: Any = kind.from_pretrained(source, dtype=dtype, output_loading_info=True, **options)
+            # Weights of another shape are named below, in one line; transformers would fail and log a table.
+            options |= {"ignore_mismatched_sizes": True, "output_loading_info": True}
+            loaded: Any = kind.from_pretrained(source, dtype=dtype, **options)
             model, loading = loaded
-    except (OSError, ValueError, KeyError, ImportError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         raise _unreadable(cfg, "whole safetensors weights", error) from error
-    if head and loading["missing_keys"]:
-        missing = sorted(loading["missing_keys"])
+    # transformers draws what is missing at random, and only its log says so.
+    if missing := sorted({*loading["missing_keys"], *(name for name, *_ in loading["mismatched_keys"])}):
+        what = "a language model with its output head" if head else "the weights of the whole decoder in its shapes"
+        more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        strange = sorted(loading["unexpected_keys"])
+        instead = (
+            f" (it has {strange[0]}, which the architecture does not know)"
+            if len(strange) >= len(missing) and not head
+            else ""
+        )
         raise UserError(
-            f"{cfg.path}: expected a language model with its output head, found no {', '.join(missing[:3])}; give a "
-            "checkpoint that was saved whole"
+            f"{cfg.path}: expected {what}, found no {', '.join(missing[:3])}{more}{instead}; give a checkpoint that "
+            "was saved whole, under its own names"
         )
     return model.to(device).eval().requires_grad_(False)
 
@@ -180,6 +199,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UserError(f"extract.device: expected auto, cpu or cuda:0, found {name!r}") from error
+    if device.type == "meta":  # has shapes and no numbers
+        raise UserError(f"extract.device: expected auto, cpu or cuda:0, found {name!r}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"extract.device: {name!r} is asked for, but torch sees no GPU; write auto or cpu")
     return device
@@ -225,6 +246,9 @@ def check_pair(models: Mapping[str, ModelConfig], layers: Sequence[int]) -> Pair
                     f"models: {side} ({models[side].path}) should have {what} {expected} like {first} "
                     f"({models[first].path}), found {found}; compare two checkpoints of one model"
                 )
+        if config.model_type != configs[first].model_type:
+            kinds = f"{side} is a {config.model_type}, {first} a {configs[first].model_type}"
+            say(f"  {kinds}: are they checkpoints of one model?")
     if too_deep := [layer for layer in layers if not 0 <= layer < n_layers]:
         raise UserError(
             f"extract.layers: {models[first].path} has blocks 0 to {n_layers - 1}, found "
