@@ -20,7 +20,7 @@ import yaml
 from antar.core.errors import UserError
 from antar.core.manifest import Manifest, read_manifest
 from antar.core.shards import shard_paths
-from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
+from antar.core.sites import IMPORTED, UNTRAINED, DictionaryId, Site, codes_folder
 from antar.interpret.records import (
     read_controls,
     read_keywords,
@@ -227,6 +227,11 @@ class Run:
         cfg = self.study["dictionaries"]
         if one.trained_on == UNTRAINED and not self.study["models"].get("random_weights"):
             return False
+        if one.is_imported:
+            theirs = [
+                (given["side"], given["layer"], f"{IMPORTED}{given['name']}") for given in cfg.get("imported", ())
+            ]
+            return (one.trained_on, one.layer, one.kind) in theirs
         bare = one.kind in cfg.get("baselines", ()) and one.trained_on in ("base", "delta")
         return (
             one.layer in self.study["extract"]["layers"]

@@ -12,7 +12,7 @@ from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
 from antar.core.progress import say
 from antar.core.sites import UNTRAINED, DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
-from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
+from antar.dictionaries.saelens import as_dictionary, read_saelens, write_saelens
 from antar.models import export_npz
 from antar.run import Run, load_run
 
@@ -151,25 +151,7 @@ def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
             f"{out}: expected a new or empty folder, found something in its place; name another with --to"
         )
     found = read_saelens(source)
-    dictionary = _as_dictionary(source, found, k)
+    dictionary = as_dictionary(source, found, k)
     with _writing_below(out, "--to"):
         dictionary.save(out, found.about)
     return out
-
-
-def _as_dictionary(source: Path, found: Portable, k: int | None) -> TopK:
-    """What was read, as the kind that computes the same."""
-    n_latents = len(found.weights.encoder_bias_n)
-    if found.threshold_n is None:
-        if found.k is None or k is not None:
-            raise UserError(f"--k: expected for dictionaries with thresholds only; {source} is a TopK with its own k")
-        return TopK(found.weights, found.k)
-    if found.k is not None and k not in (None, found.k):
-        raise UserError(f"--k: expected for folders that do not tell it only; {source} has k {found.k}")
-    k = found.k if k is None else k
-    if k is None or not 1 <= k <= n_latents:
-        raise UserError(
-            f"{source}: expected the number of latents that fire on a text on average, from 1 to {n_latents}, found "
-            f"{'none in its metadata' if k is None else k}; give it with --k"
-        )
-    return BatchTopK(found.weights, k, threshold_n=found.threshold_n)
