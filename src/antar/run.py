@@ -32,6 +32,7 @@ from antar.interpret.records import (
 
 if TYPE_CHECKING:
     from antar.core.sparse import SparseCodes
+    from antar.criteria.benchmarks import Benchmarks
     from antar.dictionaries import Dictionary
     from antar.features.counterparts import Share
     from antar.features.magnitude import Magnitude
@@ -134,6 +135,14 @@ class Run:
     @cached_property
     def criteria(self) -> dict[str, Any]:
         return self._json("criteria.json")
+
+    @cached_property
+    def benchmarks(self) -> Benchmarks | None:
+        """What SAEBench's own evaluations said, as criteria.json has it; None where they were not run."""
+        from antar.criteria.benchmarks import Benchmarks
+
+        found = self.criteria.get("saebench")
+        return None if found is None else Benchmarks.model_validate(found)
 
     @cached_property
     def geometry(self) -> list[dict[str, Any]]:

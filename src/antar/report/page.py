@@ -34,6 +34,7 @@ from antar.report.figures import Drawn, Plot, draw_plot
 from antar.report.geometry import geometry_section
 from antar.report.labels import labels_section
 from antar.report.method import chat_template_words, limits_section, method_section
+from antar.report.saebench import saebench_section
 from antar.report.truth import truth_section
 from antar.run import Run
 
@@ -48,6 +49,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     crosscheck_section,
     baselines_section,
     labels_section,
+    saebench_section,
     changed_section,
     corpus_section,
     method_section,

@@ -19,17 +19,18 @@ from antar.run import Run, load_run
 FORMATS = ("npz", "saelens")
 
 
-def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None) -> int:
+def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None, inside: bool = False) -> int:
     """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written.
 
     npz: every activation set. saelens: a folder for each dictionary, or for the one that `dictionary` names.
+    inside: `out` is a work folder of the run itself
     """
     if to not in FORMATS:
         raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
     run = load_run(run_folder)
     if to == "npz" and dictionary is not None:
         raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
-    if out.resolve().is_relative_to(run.folder.resolve()):
+    if not inside and out.resolve().is_relative_to(run.folder.resolve()):
         raise UserError(f"--out: expected a folder outside the run, found {out} in {run.folder}; name another")
     ids = _finished(run, dictionary, out) if to == "saelens" else []
     with _writing_below(out, "--out"):
@@ -51,11 +52,22 @@ def _writing_below(folder: Path, option: str) -> Generator[None]:
 
 
 def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]:
-    """The dictionaries to export, each whole, as it was written and of the study as it is now, and with a place
-    that is free."""
+    """The dictionaries to export: finished, and with a place that is free."""
     ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
     if not ids:
         raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
+    finished_dictionaries(run, ids)
+    for one in ids:
+        target = out / one.folder
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                f"{target}: expected a new or empty folder, found something in its place; name another --out"
+            )
+    return ids
+
+
+def finished_dictionaries(run: Run, ids: Sequence[DictionaryId]) -> None:
+    """Raise UserError unless each is whole, as it was written and of the study as it is now."""
     for one in ids:
         place = run.folder / "dictionaries" / one.folder
         manifest = read_manifest(place / MANIFEST_NAME)
@@ -70,12 +82,6 @@ def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]
                 f"{place}: expected a dictionary of the study as it is now, found one made before "
                 f"{', '.join(changed)} changed; `antar train STUDY` makes it again"
             )
-        target = out / one.folder
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(
-                f"{target}: expected a new or empty folder, found something in its place; name another --out"
-            )
-    return ids
 
 
 def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool) -> int:
