@@ -25,7 +25,7 @@ class BenchmarkRow(BaseModel):
     dictionary: str
     evaluation: str
     null: bool
-    numbers: dict[str, FiniteFloat | None]
+    numbers: dict[str, int | FiniteFloat | None]
     file: str
 
 

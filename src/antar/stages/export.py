@@ -125,11 +125,28 @@ def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
             "side": one.trained_on,
             "layer": one.layer,
             "pooling": run.study["extract"]["pooling"],
-            "input": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+            "input": _INPUTS.get(run.study["extract"]["pooling"], _INPUTS["mean"]),
             "difference": " minus ".join(one.site.difference) if one.site.difference else None,
+            "normalisation": "folded into the weights",
+            "decoder_rows": "unit length",
+            "hook_name_is_null_because": None if single else _no_hook(one),
             "checkpoints": checkpoints,
         },
     }
+
+
+_INPUTS = {
+    "mean": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+    "last": "a text's vector: the output of the block at its last content token; raw scale",
+    "max": "a text's vector: the largest output of the block in each dimension over its content tokens; raw scale",
+    "none": "single content tokens: the output of the block; raw scale",
+}
+
+
+def _no_hook(one: DictionaryId) -> str:
+    if one.site.difference:
+        return "a difference of two checkpoints is computed by no single model"
+    return "it was trained on both checkpoints' activations and belongs to neither"
 
 
 def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:

@@ -43,8 +43,6 @@ def run_saebench(
     finished_dictionaries(run, open_dictionaries(jobs))
     place = run.folder / FOLDER
     with only_process(run.folder):
-        for one in missing:
-            say(f"  {one.evaluation} not on {_listed(one.dictionaries)}: {one.reason}")
         bench = _Bench(run, environment, wanted, device, threads)
         failed = [
             why for at, job in enumerate(jobs) if (why := bench.run(job, f"{at + 1} of {len(jobs)}")) is not None
@@ -148,7 +146,3 @@ def _manifest(run: Run, folder: str) -> Manifest:
     if found is None:
         raise UserError(f"{run.folder / folder}: not made yet, or not finished; `antar run STUDY` makes it")
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 3 else f"{len(names)} dictionaries"

@@ -89,7 +89,9 @@ class Wanted:
             return {"dataset_names": list(self.datasets)} if self.datasets else {}
         if evaluation == CORE:
             own = {} if self.core_texts is None else {"dataset": str(self.core_texts.resolve())}
-            return {"n_eval_reconstruction_batches": 10, "n_eval_sparsity_variance_batches": 1, **own}
+            whole = ("density_statistics", "weight_based_metrics")  # without them it writes no result
+            features = {f"compute_featurewise_{name}": True for name in whole}
+            return {"n_eval_reconstruction_batches": 10, "n_eval_sparsity_variance_batches": 1, **features, **own}
         return {"llm_batch_size": 32} if evaluation == PROBING else {}
 
 

@@ -67,7 +67,10 @@ def core(job: dict[str, Any], out: Path) -> None:
     """Loss recovered, variance explained and L0 on running text."""
     main = import_module("sae_bench.evals.core.main")
     sae = _sae(job)
-    _hand_in(main, _model(job, sae))
+    model = _model(job, sae)
+    if sae.cfg.metadata.prepend_bos is None:  # as its own tokenizer does, which is how antar reads texts
+        sae.cfg.metadata.prepend_bos = model.tokenizer("a")["input_ids"][0] == model.tokenizer.bos_token_id
+    _hand_in(main, model)
     _run(main.multiple_evals, job, out, lambda folder: main.multiple_evals(
         selected_saes=[(job["release"], sae)], output_folder=str(folder), device=job["device"], dtype="float32",
         **job["settings"],
