@@ -60,7 +60,8 @@ def test_the_readers_hand_out_what_only_models_have(run, make_run):
 
 def test_it_stands_before_the_features_that_changed():
     names = [one.__name__ for one in SECTIONS]
-    assert names.index("labels_section") + 1 == names.index("changed_section")
+    at = names.index("labels_section")
+    assert names[at : at + 3] == ["labels_section", "saebench_section", "changed_section"]
 
 
 def test_it_says_who_did_what_and_counts_failures(section):

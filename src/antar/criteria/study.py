@@ -11,7 +11,6 @@ import polars as pl
 from antar.core.sites import UNTRAINED, DictionaryId
 from antar.criteria.agreement import Agreement, human_agreement
 from antar.criteria.baselines import culture_counts, culture_sentence
-from antar.criteria.benchmarks import Benchmarks
 from antar.criteria.config import CriteriaConfig
 from antar.criteria.effect import NO_SHAM, effect
 from antar.criteria.fit import Metrics, is_study_dictionary, reconstruction, sparsity
@@ -36,7 +35,6 @@ class Findings:
     stability_null: replica → cosines of the same matching with random directions
     geometry:   the rows of features/geometry.json; energy: features/energy.parquet
     magnitudes: the shift in activation units, chat's and the shams'
-    saebench:   what `antar saebench` measured; it goes through as it is, and decides nothing
     counterparts: of base's features, those with a counterpart in chat's dictionary, and in another seed's of base
     names:      side → what people call it; shams: names of the study's shams; sham_is: what they are
     """
@@ -63,7 +61,6 @@ class Findings:
     magnitudes: Sequence[Magnitude] = ()
     counterparts: Sequence[Share] = ()
     sham_is: str = "base trained on with nothing to learn"
-    saebench: Benchmarks | None = None
 
 
 def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
@@ -95,10 +92,7 @@ def judge(findings: Findings, cfg: CriteriaConfig) -> CriteriaReport:
     lines = headline(findings, criteria)
     culture = culture_sentence(culture_counts(findings.contrasts, live_counts(findings.features), cfg), cfg)
     return CriteriaReport(
-        study=findings.study,
-        headline=[*lines[:-1], *filter(None, [culture]), *lines[-1:]],
-        criteria=criteria,
-        saebench=findings.saebench,
+        study=findings.study, headline=[*lines[:-1], *filter(None, [culture]), *lines[-1:]], criteria=criteria
     )
 
 

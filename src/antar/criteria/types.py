@@ -108,6 +108,10 @@ class CriteriaReport(BaseModel):
     criteria: list[Criterion]
     saebench: Benchmarks | None = None
 
+    def beside(self, saebench: Benchmarks | None) -> CriteriaReport:
+        """The same verdicts, with SAEBench's numbers beside them."""
+        return self.model_copy(update={"saebench": saebench})
+
     def to_json(self) -> dict[str, Any]:
         """JSON-able; holds no NaN and no infinity."""
         return self.model_dump(mode="json")

@@ -190,12 +190,11 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
             magnitudes=shifts,
             counterparts=shares,
             sham_is=study.models.sham_is,
-            saebench=current_benchmarks(run),
         ),
         study.criteria,
     )
     files.append(folder / "criteria.json")
-    write_json(files[-1], report.model_dump(mode="json"))
+    write_json(files[-1], report.beside(current_benchmarks(run)).model_dump(mode="json"))
     if study.truth is not None and has_truth(context):
         files.append(folder / "truth_report.json")
         write_json(files[-1], truth_report(context, texts, contrasts, study.truth))

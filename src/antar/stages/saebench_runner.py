@@ -112,7 +112,7 @@ def _sae(job: dict[str, Any]) -> Any:
 
 def _model(job: dict[str, Any], sae: Any) -> Any:
     """The checkpoint in TransformerLens, unprocessed; its residual stream is checked against transformers' own."""
-    loading = import_module("transformer_lens.loading_from_pretrained")
+    loading: Any = import_module("transformer_lens.loading_from_pretrained")
     known = loading.get_official_model_name
     # It converts any checkpoint of an architecture that it knows, but asks for a name from its list first.
     loading.get_official_model_name = lambda name: name if Path(name).is_dir() else known(name)
