@@ -189,11 +189,24 @@ def test_numbers_of_another_version_of_a_dictionary_are_dropped(folder, capsys):
 
 
 def test_a_number_that_is_not_there_is_not_invented():
-    assert numbers_of(META, {}) == {"decoder variance that a meta-SAE explains": None}
-    assert (
-        numbers_of(META, {"eval_result_metrics": {"meta_structure": []}})["decoder variance that a meta-SAE explains"]
-        is None
-    )
+    nan = {"meta_structure": {"decoder_fraction_variance_explained": float("nan")}}
+    for result in ({}, {"eval_result_metrics": {"meta_structure": []}}, {"eval_result_metrics": nan}):
+        assert numbers_of(META, result) == {"decoder variance that a meta-SAE explains": None}
+
+
+def test_a_result_that_cannot_be_read_is_a_line_and_the_others_go_on(folder):
+    class Torn(StandIn):
+        def run(self, job, work, log, online):
+            seconds = super().run(job, work, log, online)
+            if job["dictionary"] == "delta.layer00":
+                (work / "result.json").write_text("{")
+            return seconds
+
+    asked = Wanted(only=(META,), dictionaries=("base.layer00", "delta.layer00"))
+    found = run_saebench(folder / "runs/micro", Torn(folder, VERSIONS), asked)
+    assert [row.dictionary for row in found.rows] == ["base.layer00"]
+    assert "left no result that can be read" in reasons_of(found.not_run, META)["delta.layer00"]
+    assert not list((folder / "runs/micro/saebench/delta.layer00").glob("*.json"))
 
 
 @pytest.mark.parametrize(

@@ -127,13 +127,19 @@ class _Bench:
             self._wanted.online,
         )
         kept = artifact.folder / f"{job.evaluation}.json"
+        try:
+            numbers = numbers_of(job.evaluation, json.loads(out.read_bytes()))
+        except (OSError, ValueError, AttributeError) as error:
+            raise UserError(
+                f"SAEBench's {job.evaluation} on {one} left no result that can be read ({log})"
+            ) from error
         write_bytes(kept, out.read_bytes())
         say(f"    done in {seconds:.0f} s")
         return [kept], {
             "dictionary": str(one),
             "seconds": seconds,
             "versions": dict(self._environment.versions),
-            **numbers_of(job.evaluation, json.loads(kept.read_bytes())),
+            **numbers,
         }
 
 

@@ -7,6 +7,7 @@ text vectors has none either, since SAEBench gives it single tokens. The decoder
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -197,7 +198,8 @@ def numbers_of(evaluation: str, result: Mapping[str, Any]) -> dict[str, Any]:
         value: Any = metrics
         for key in place.split("."):
             value = value.get(key) if isinstance(value, Mapping) else None
-        found[name] = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        found[name] = float(value) if is_number else None
     if evaluation == PROBES:
         found["data sets"] = len(result.get("eval_result_details") or ())
     return found
