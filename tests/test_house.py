@@ -18,8 +18,8 @@ FLOORS = {
     "run": 4.5,
     "report": 5, "web": 5.2,
     "study": 5.5, "stages": 6, "templates": 6,
-    "tables": 6.5, "tables_people": 6.5, "pipeline": 6.5, "prove": 6.8,
-    "cli_annotate": 6.9, "cli": 7,
+    "tables": 6.5, "tables_people": 6.5, "tables_saebench": 6.5, "pipeline": 6.5, "prove": 6.8,
+    "cli_annotate": 6.9, "cli_saebench": 6.9, "cli": 7,
 }  # fmt: skip
 FILES = sorted(SOURCE.rglob("*.py"))
 

@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from antar.cli_annotate import annotate
+from antar.cli_saebench import saebench
 from antar.core.disk import disk_error
 from antar.core.errors import UserError
 from antar.core.stopping import listen, stopped_by
@@ -271,15 +272,19 @@ def sweep(
     tables.show_sweep(table, context.study.criteria.mse)
 
 
+app.command()(saebench)
+
+
 @app.command()
 def show(
     run: RunFolder,
     top: Annotated[int, typer.Option(help="How many features of each contrast.", min=1)] = 5,
 ) -> None:
     """Print a run's criteria and top features."""
-    from antar import tables
+    from antar import tables, tables_saebench
 
     tables.show_criteria(run)
+    tables_saebench.show_benchmarks(run)
     tables.show_top_features(run, top)
 
 

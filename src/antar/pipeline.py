@@ -28,6 +28,7 @@ from antar.run import load_run
 from antar.stages import corpus, extract, features, interpret, measure, organism, report, sham, sweep, train
 from antar.stages.artifact import Artifact
 from antar.stages.context import Context, NotReady, lock_key, read_lock
+from antar.stages.imported import check_imported
 from antar.stages.parts import Part
 from antar.stages.replicas import wanted_replicas, without_replicas
 from antar.study import Study, load_study, study_yaml
@@ -107,6 +108,8 @@ def run_study(
         if only is not None:
             own = replace(context, study=without_replicas(context.study)) if train_replicas else context
             _check_earlier(stages, only, own)
+        if only in (None, "train"):
+            check_imported(context)
         _write_study(context)
         if context.replicas_as_said is not None:
             say(context.replicas_as_said.line)

@@ -20,7 +20,7 @@ import yaml
 from antar.core.errors import UserError
 from antar.core.manifest import Manifest, read_manifest
 from antar.core.shards import shard_paths
-from antar.core.sites import UNTRAINED, DictionaryId, Site, codes_folder
+from antar.core.sites import IMPORTED, UNTRAINED, DictionaryId, Site, codes_folder
 from antar.interpret.records import (
     read_controls,
     read_keywords,
@@ -32,6 +32,7 @@ from antar.interpret.records import (
 
 if TYPE_CHECKING:
     from antar.core.sparse import SparseCodes
+    from antar.criteria.benchmarks import Benchmarks
     from antar.dictionaries import Dictionary
     from antar.features.counterparts import Share
     from antar.features.magnitude import Magnitude
@@ -136,6 +137,14 @@ class Run:
         return self._json("criteria.json")
 
     @cached_property
+    def benchmarks(self) -> Benchmarks | None:
+        """What SAEBench's own evaluations said, as criteria.json has it; None where they were not run."""
+        from antar.criteria.benchmarks import Benchmarks
+
+        found = self.criteria.get("saebench")
+        return None if found is None else Benchmarks.model_validate(found)
+
+    @cached_property
     def geometry(self) -> list[dict[str, Any]]:
         """For each site: participation ratio, PCA-90% rank, mean norm, share of the energy."""
         return self._json("features/geometry.json")
@@ -227,6 +236,11 @@ class Run:
         cfg = self.study["dictionaries"]
         if one.trained_on == UNTRAINED and not self.study["models"].get("random_weights"):
             return False
+        if one.is_imported:
+            theirs = [
+                (given["side"], given["layer"], f"{IMPORTED}{given['name']}") for given in cfg.get("imported", ())
+            ]
+            return (one.trained_on, one.layer, one.kind) in theirs
         bare = one.kind in cfg.get("baselines", ()) and one.trained_on in ("base", "delta")
         return (
             one.layer in self.study["extract"]["layers"]

@@ -154,6 +154,16 @@ class Study(Config):
         return self
 
     @model_validator(mode="after")
+    def _imported_layers_are_read(self) -> Study:
+        for one in self.dictionaries.imported:
+            if one.layer not in self.extract.layers:
+                raise ValueError(
+                    f"dictionaries.imported: expected {one.name} on one of extract.layers "
+                    f"({', '.join(map(str, self.extract.layers))}), found layer {one.layer}; add it there"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _variants_are_recipes(self) -> Study:
         for name, overrides in self.sweep.variants.items():
             try:

@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from antar.core.errors import UserError
 from antar.dictionaries import DictionaryConfig, load_dictionary, train_dictionary
 from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
+from antar.pipeline import open_study, run_study
+from antar.run import load_run
 from antar.stages.export import import_dictionary
+from micro import MICRO
 
 pytestmark = pytest.mark.interop
 
@@ -51,9 +55,10 @@ def trained(kind: str, folder: Path) -> Any:
     return load_dictionary(folder)
 
 
-def share_off(ours_nd: np.ndarray, theirs_nd: np.ndarray) -> float:
-    """Largest difference, as a share of the root mean square."""
-    return float(np.abs(ours_nd - theirs_nd).max() / np.sqrt(np.mean(np.square(theirs_nd, dtype=np.float64))))
+def share_off(ours_nd: np.ndarray, theirs_nd: np.ndarray, of_nd: np.ndarray | None = None) -> float:
+    """Largest difference, as a share of the root mean square of `of_nd`: of theirs, where that is not given."""
+    whole_nd = theirs_nd if of_nd is None else of_nd
+    return float(np.abs(ours_nd - theirs_nd).max() / np.sqrt(np.mean(np.square(whole_nd, dtype=np.float64))))
 
 
 @pytest.mark.parametrize("kind", ["topk", "batchtopk", "pca", "random", "neurons"])
@@ -71,7 +76,7 @@ def test_saelens_loads_what_antar_trained(sae_lens: Any, tmp_path: Path, kind: s
     codes = dictionary.encode(acts_nd)
     ours_nn = np.asarray(codes.csr().todense())
     assert np.array_equal(ours_nn > 0, theirs_nn > 0) and (ours_nn > 0).sum() > 400
-    assert share_off(ours_nn, theirs_nn) < 1e-4
+    assert share_off(ours_nn, theirs_nn, acts_nd) < 1e-5  # codes are in activation units
     assert share_off(dictionary.decode(codes), their_acts_nd) < 1e-5
     assert float((torch.linalg.vector_norm(sae.W_dec.detach(), dim=1) - 1).abs().max()) < 1e-6
     again = load_dictionary(import_dictionary(tmp_path / "sae", tmp_path / "back"))
@@ -166,3 +171,65 @@ def test_selection_that_antar_lacks_is_refused(sae_lens: Any, tmp_path: Path) ->
     sae_lens.GatedSAE(sae_lens.GatedSAEConfig(d_in=D, d_sae=N)).save_model(tmp_path / "gated")
     with pytest.raises(UserError, match="found 'gated'"):
         read_saelens(tmp_path / "gated")
+
+
+def train_with_saelens(sae_lens: Any, name: str, acts_nd: np.ndarray, folder: Path) -> None:
+    """A few hundred steps of SAELens's own trainer on raw activations, saved as SAELens saves for inference."""
+    from sae_lens.config import LoggingConfig, SAETrainerConfig
+    from sae_lens.training.sae_trainer import SAETrainer
+
+    torch.manual_seed(0)
+    config = getattr(sae_lens, f"{name}TrainingSAEConfig")(d_in=acts_nd.shape[1], d_sae=48, k=4)
+    sae = getattr(sae_lens, f"{name}TrainingSAE")(config)
+    batch, steps = 64, 300
+    settings = SAETrainerConfig(
+        n_checkpoints=0, checkpoint_path=None, save_final_checkpoint=False, total_training_samples=batch * steps,
+        device="cpu", autocast=False, lr=3e-3, lr_end=3e-3, lr_scheduler_name="constant", lr_warm_up_steps=0,
+        adam_beta1=0.9, adam_beta2=0.999, lr_decay_steps=0, n_restart_cycles=0, train_batch_size_samples=batch,
+        dead_feature_window=200, feature_sampling_window=200, logger=LoggingConfig(log_to_wandb=False),
+    )  # fmt: skip
+    rng, rows_nd = np.random.default_rng(0), torch.from_numpy(acts_nd)
+    batches = iter(lambda: rows_nd[rng.integers(0, len(acts_nd), batch)], None)
+    trained = SAETrainer(cfg=settings, sae=sae, data_provider=batches).fit()
+    trained.cfg.metadata.hook_name, trained.cfg.metadata.model_name = "blocks.1.hook_resid_post", "antar-tiny"
+    trained.save_inference_model(folder)
+
+
+def test_what_saelens_trained_is_contrasted_like_the_studys_own(sae_lens: Any, tmp_path: Path) -> None:
+    study = yaml.safe_load(MICRO)
+    study["models"]["organism"]["shams"] = ["a"]
+    study["extract"]["layers"], study["contrasts"] = [1], {"facets": [], "permutations": 20}
+    study["dictionaries"] |= {"sides": ["base"], "baselines": ["random"], "seeds": 0}
+    study.pop("truth")
+    path = tmp_path / "micro.yaml"
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    run_study(open_study(path, tmp_path / "runs"), until="extract")
+    run = load_run(tmp_path / "runs/micro")
+    train_rows = np.flatnonzero((run.texts["split"] == "train").to_numpy())
+    for name in ("TopK", "BatchTopK"):
+        train_with_saelens(sae_lens, name, run.activations("base", 1)[train_rows], tmp_path / name)
+    study["dictionaries"]["imported"] = [
+        {"path": name, "name": name.lower(), "layer": 1} for name in ("TopK", "BatchTopK")
+    ]
+    path.write_text(yaml.safe_dump(study), encoding="utf-8")
+    run_study(open_study(path, tmp_path / "runs"))
+    run = load_run(tmp_path / "runs/micro")
+    page = (run.folder / "report/index.html").read_text(encoding="utf-8")
+    for name in ("TopK", "BatchTopK"):
+        ours, sae = f"base.layer01.imported_{name.lower()}", sae_lens.SAE.load_from_disk(tmp_path / name)
+        for side in ("base", "chat", "sham:a"):
+            acts_nd = run.activations(side, 1)
+            with torch.no_grad():
+                codes_nn = sae.encode(torch.from_numpy(acts_nd))
+                their_acts_nd = sae.decode(codes_nn).numpy()
+            codes = run.codes(ours, side)
+            lengths_n = torch.linalg.vector_norm(sae.W_dec.detach(), dim=1).numpy()
+            assert share_off(np.asarray(codes.csr().todense()), codes_nn.numpy() * lengths_n, acts_nd) < 1e-5
+            assert share_off(run.dictionary(ours).decode(codes), their_acts_nd) < 1e-5
+        its = run.contrasts.filter(dictionary=ours)
+        assert set(its["contrast"]) == {"shift", "culture", "interaction"}
+        assert set(its["null"]) == {"", "shuffled", "same_checkpoint", "sham:a"}
+        assert its.filter(null="", contrast="shift")["d_av"].is_not_null().any()
+        assert not run.examples.filter(dictionary=ours).is_empty() and ours in page
+        assert ours in {row["dictionary"] for row in run.criteria["criteria"][0]["per_dictionary"]}
+        assert run.metrics(ours)["parts"]["heldout"]["fvu"] < run.metrics(ours)["parts"]["heldout"]["fvu_random"]

@@ -61,6 +61,7 @@ def test_the_readers_hand_out_what_only_models_have(run, make_run):
 def test_it_stands_in_the_appendix_behind_the_features_that_changed(section):
     names = [one.__name__ for one in SECTIONS]
     assert section.appendix and names.index("changed_section") < names.index("labels_section")
+    assert names.index("saebench_section") == names.index("labels_section") + 1
 
 
 def test_it_says_who_did_what_and_counts_failures(section):

@@ -16,10 +16,12 @@ from antar.core.errors import UserError
 _SIDE = re.compile(r"(base|chat|joint|delta|untrained|(sham|delta):[a-z0-9]+)")
 _DICTIONARY = re.compile(
     r"(?P<side>[a-z]+(:[a-z0-9]+)?)\.layer(?P<layer>\d{2,})"
-    r"(\.(?P<kind>crosscoder|batchtopk|pca|random|neurons))?(\.seed(?P<seed>\d+))?(\.fold(?P<fold>\d+))?"
+    r"(\.(?P<kind>crosscoder|batchtopk|pca|random|neurons|imported_[a-z0-9]+))?(\.seed(?P<seed>\d+))?(\.fold(?P<fold>\d+))?"
 )
 
 BASELINE_KINDS = ("pca", "random", "neurons")
+IMPORTED = "imported_"
+"""What the kind of a dictionary that others trained begins with; the study file's name for it follows."""
 UNTRAINED = "untrained"
 
 
@@ -61,7 +63,10 @@ class Site:
 
 @dataclass(frozen=True, order=True)
 class DictionaryId:
-    """`<trained on>.layerNN[.kind][.seedN][.foldN]`; kind None is TopK, seed and fold None are the study's own."""
+    """`<trained on>.layerNN[.kind][.seedN][.foldN]`; kind None is TopK, seed and fold None are the study's own.
+
+    One that others trained has the kind `imported_<name>`, whatever selects its latents.
+    """
 
     trained_on: str
     layer: int
@@ -98,6 +103,11 @@ class DictionaryId:
     def is_baseline(self) -> bool:
         """PCA, random directions or raw neurons: a null for the dictionaries that are trained."""
         return self.kind in BASELINE_KINDS
+
+    @property
+    def is_imported(self) -> bool:
+        """Trained by others and read from a folder that the study file names."""
+        return self.kind is not None and self.kind.startswith(IMPORTED)
 
     @property
     def is_null(self) -> bool:

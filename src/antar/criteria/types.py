@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
+from antar.criteria.benchmarks import Benchmarks
+
 VerdictName = Literal["pass", "fail", "passes by construction", "not measured"]
 Comparison = Literal[">=", ">", "<"]
 Cell = bool | int | float | str | None
@@ -96,13 +98,19 @@ class Criterion(BaseModel):
 
 
 class CriteriaReport(BaseModel):
-    """What is written to `criteria.json`."""
+    """What is written to `criteria.json`. saebench: what `antar saebench` measured (criteria/benchmarks.py); it
+    stands beside criterion 3, which it is no part of. None where it was not run."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     study: str
     headline: list[str]
     criteria: list[Criterion]
+    saebench: Benchmarks | None = None
+
+    def beside(self, saebench: Benchmarks | None) -> CriteriaReport:
+        """The same verdicts, with SAEBench's numbers beside them."""
+        return self.model_copy(update={"saebench": saebench})
 
     def to_json(self) -> dict[str, Any]:
         """JSON-able; holds no NaN and no infinity."""

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from antar.core.config import Config
 from antar.core.errors import UserError
+from antar.core.sites import IMPORTED
 
 PresetName = Literal["antar", "published"]
 Side = Literal["base", "chat", "delta", "joint"]
@@ -39,6 +40,25 @@ PRESETS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+class ImportedDictionary(Config):
+    """A dictionary that others trained, as SAELens saved it or `antar import` wrote it."""
+
+    path: str = Field(min_length=1)
+    """Its folder, relative to the study file: `cfg.json` and `sae_weights.safetensors`."""
+    name: str = Field(pattern="^[a-z0-9]+$")
+    """A short name, in lower-case letters and digits; `theirs` makes the id `base.layer06.imported_theirs`."""
+    side: Literal["base", "chat", "delta"] = "base"
+    """What it was trained on. One of base encodes every checkpoint, so that a shift is measured on it."""
+    layer: int = Field(ge=0)
+    """The 0-based block whose output it takes; one of `extract.layers`."""
+    k: int | None = Field(None, ge=1)
+    """Latents that fire on average, where its latents have thresholds and the folder does not tell."""
+
+    @property
+    def kind(self) -> str:
+        return f"{IMPORTED}{self.name}"
+
+
 class DictionaryConfig(Config):
     """How each dictionary is trained. Lengths are in optimiser steps or epochs, as named."""
 
@@ -46,10 +66,12 @@ class DictionaryConfig(Config):
     """The recipe that every field which is not set here is taken from: `antar` (recommended) or `published`."""
     sides: list[Side] = Field(["base", "chat", "delta"], min_length=1)
     """What dictionaries are trained on, at each layer: one side's activations, or both sides' rows (`joint`)."""
-    kinds: list[Kind] = Field(["topk"], min_length=1)
+    kinds: list[Kind] = Field(["topk"])
     """Kinds of dictionaries, each on each of `sides`: `topk`; `batchtopk`, whose texts share a budget; `pca`,
     `random` and `neurons`, the baselines as dictionaries of their own. A `crosscoder` (one code for base and chat,
-    two decoders) is always of both, one a layer."""
+    two decoders) is always of both, one a layer. [] trains none, for a study of `imported` ones."""
+    imported: list[ImportedDictionary] = Field(default_factory=list)
+    """Dictionaries that others trained: they get codes, examples, contrasts and criteria like the study's own."""
     baselines: list[Baseline] = Field(["pca", "random", "neurons"])
     """Nulls that need no training, on the sides base and delta where `sides` has them: principal components, random
     directions, and raw neurons (the coordinates of the activations), with the same k. [] makes none; one that `kinds`
@@ -179,14 +201,23 @@ class DictionaryConfig(Config):
             given: list[str] = getattr(self, name)
             if len(set(given)) < len(given):
                 raise ValueError(f"{name}: expected each once, found {', '.join(given)}")
+        if not self.kinds and not self.imported:
+            raise ValueError("kinds: expected at least one, or dictionaries in `imported`, found neither")
+        places = [(one.side, one.layer, one.name) for one in self.imported]
+        if twice := next((place for place in places if places.count(place) > 1), None):
+            raise ValueError(
+                "imported: expected a name once for each side and layer, found {} twice on {}, layer {}".format(
+                    twice[2], *twice[:2]
+                )
+            )
         if self.folds == 1:
             raise ValueError("folds: expected 0 or at least 2, found 1")
         return self
 
     def training_fields(self) -> dict[str, Any]:
         """The fields that one dictionary's training depends on, for its fingerprint."""
-        without = {"preset", "sides", "kinds", "baselines", "train_on", "validate_on", "seeds", "folds", "stacked"}
-        return self.model_dump(exclude=without)
+        which = {"preset", "sides", "kinds", "baselines", "imported", "seeds", "folds", "stacked"}
+        return self.model_dump(exclude=which | {"train_on", "validate_on"})
 
 
 def preset(name: str, **overrides: Any) -> DictionaryConfig:

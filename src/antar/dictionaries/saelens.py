@@ -31,7 +31,9 @@ from torch import Tensor
 
 from antar.core.atomic import write_json, write_safetensors
 from antar.core.errors import UserError
+from antar.dictionaries.batchtopk import BatchTopK
 from antar.dictionaries.files import CONFIG_FILE, WEIGHTS_FILE, read_object
+from antar.dictionaries.topk import TopK
 from antar.dictionaries.weights import Weights
 
 SCALER_FILE = "activation_scaler.json"
@@ -126,6 +128,27 @@ def read_saelens(folder: Path) -> Portable:
         raise UserError(f"{folder / WEIGHTS_FILE}: expected numbers within float32, found larger ones; rescale it")
     about = {"from": "saelens", "architecture": config.architecture, "metadata": dict(config.metadata)}
     return Portable(weights, config.k, threshold_n, about)
+
+
+def as_dictionary(source: Path, found: Portable, k: int | None = None, asked_by: str = "--k") -> TopK:
+    """What was read from `source`, as the kind that computes the same. k: how many latents fire on a text on average,
+    for a dictionary with thresholds that does not tell; asked_by: what a user calls it."""
+    n_latents = len(found.weights.encoder_bias_n)
+    if found.threshold_n is None:
+        if found.k is None or k is not None:
+            raise UserError(
+                f"{asked_by}: expected for dictionaries with thresholds only; {source} is a TopK with its own k"
+            )
+        return TopK(found.weights, found.k)
+    if found.k is not None and k not in (None, found.k):
+        raise UserError(f"{asked_by}: expected for folders that do not tell it only; {source} has k {found.k}")
+    k = found.k if k is None else k
+    if k is None or not 1 <= k <= n_latents:
+        raise UserError(
+            f"{source}: expected the number of latents that fire on a text on average, from 1 to {n_latents}, found "
+            f"{'none in its metadata' if k is None else k}; give it with {asked_by}"
+        )
+    return BatchTopK(found.weights, k, threshold_n=found.threshold_n)
 
 
 # --- reading ------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from antar.core.config import Config
 from antar.dictionaries.config import DictionaryConfig
 
 # They say which dictionaries a study has, not how one is trained.
-NOT_OF_ONE_TRAINING = frozenset({"seeds", "folds", "sides", "kinds", "baselines"})
+NOT_OF_ONE_TRAINING = frozenset({"seeds", "folds", "sides", "kinds", "baselines", "imported"})
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from antar.report.labels import labels_section
 from antar.report.markdown import render_markdown
 from antar.report.method import chat_template_words, limits_section, method_section
 from antar.report.reproduce import reproduce_section
+from antar.report.saebench import saebench_section
 from antar.report.sources import at, quoted
 from antar.report.tex import render_tables
 from antar.report.truth import truth_section
@@ -77,6 +78,7 @@ SECTIONS: tuple[Callable[[Run], Section], ...] = (
     confounds_section,
     baselines_section,
     labels_section,
+    saebench_section,
     crosscheck_section,
     truth_section,
 )

@@ -151,8 +151,8 @@ class Context:
         return [Site(side, layer) for side in self.models() for layer in self.layers()]
 
     def dictionary_ids(self) -> list[DictionaryId]:
-        """Each kind on each side and layer, the baselines on base and delta, those on each sham's delta and on the
-        model of random weights, then the replicas for stability.
+        """Each kind on each side and layer, the baselines on base and delta, those that others trained, those on each
+        sham's delta and on the model of random weights, then the replicas for stability.
 
         A crosscoder is of both sides, so there is one a layer. Nulls have no shams and no replicas of their own.
         """
@@ -165,10 +165,11 @@ class Context:
         own += [DictionaryId(side, layer, kind) for side in sides for layer in self.layers() for kind in bare]
         if "crosscoder" in cfg.kinds:
             own += [DictionaryId("joint", layer, "crosscoder") for layer in self.layers()]
+        imported = [DictionaryId(one.side, one.layer, one.kind) for one in cfg.imported]
         nulls = [f"delta:{name}" for name in self.study.sham_names] if "delta" in cfg.sides else []
         nulls += [UNTRAINED] if self.study.models.random_weights is not None else []
         null = [DictionaryId(side, layer, kind) for side in nulls for layer in self.layers() for kind in trained]
-        return own + null + replicas([one for one in own if not one.is_baseline], cfg)
+        return own + imported + null + replicas([one for one in own if not one.is_baseline], cfg)
 
     def code_sets(self) -> list[tuple[DictionaryId, str]]:
         """(dictionary, side) for which codes are stored: each dictionary on its own side, and those trained on
@@ -182,6 +183,8 @@ class Context:
                 sets += [(dictionary, side) for side in trained if not (dictionary.is_baseline and ":" in side)]
             else:
                 sets.append((dictionary, dictionary.trained_on))
+                if dictionary.is_imported and dictionary.trained_on == "delta":  # the shams' deltas have none of it
+                    sets += [(dictionary, f"delta:{name}") for name in self.study.sham_names]
         return sets
 
     # -- codes --------------------------------------------------------------------------------------------------

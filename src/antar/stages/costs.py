@@ -94,6 +94,7 @@ def _made_of(context: Context) -> str:
     return (
         f"{sum(one.is_replica for one in ids)} of them replicas for stability{told}, "
         f"{sum(one.is_null for one in ids)} nulls, of which {sum(one.is_baseline for one in ids)} need no training"
+        + (f"; {theirs} trained by others" if (theirs := sum(one.is_imported for one in ids)) else "")
     )
 
 

@@ -12,24 +12,25 @@ from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
 from antar.core.progress import say
 from antar.core.sites import UNTRAINED, DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
-from antar.dictionaries.saelens import Portable, read_saelens, write_saelens
+from antar.dictionaries.saelens import as_dictionary, read_saelens, write_saelens
 from antar.models import export_npz
 from antar.run import Run, load_run
 
 FORMATS = ("npz", "saelens")
 
 
-def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None) -> int:
+def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = None, inside: bool = False) -> int:
     """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written.
 
     npz: every activation set. saelens: a folder for each dictionary, or for the one that `dictionary` names.
+    inside: `out` is a work folder of the run itself
     """
     if to not in FORMATS:
         raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
     run = load_run(run_folder)
     if to == "npz" and dictionary is not None:
         raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
-    if out.resolve().is_relative_to(run.folder.resolve()):
+    if not inside and out.resolve().is_relative_to(run.folder.resolve()):
         raise UserError(f"--out: expected a folder outside the run, found {out} in {run.folder}; name another")
     ids = _finished(run, dictionary, out) if to == "saelens" else []
     with _writing_below(out, "--out"):
@@ -51,11 +52,22 @@ def _writing_below(folder: Path, option: str) -> Generator[None]:
 
 
 def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]:
-    """The dictionaries to export, each whole, as it was written and of the study as it is now, and with a place
-    that is free."""
+    """The dictionaries to export: finished, and with a place that is free."""
     ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
     if not ids:
         raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
+    finished_dictionaries(run, ids)
+    for one in ids:
+        target = out / one.folder
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                f"{target}: expected a new or empty folder, found something in its place; name another --out"
+            )
+    return ids
+
+
+def finished_dictionaries(run: Run, ids: Sequence[DictionaryId]) -> None:
+    """Raise UserError unless each is whole, as it was written and of the study as it is now."""
     for one in ids:
         place = run.folder / "dictionaries" / one.folder
         manifest = read_manifest(place / MANIFEST_NAME)
@@ -70,12 +82,6 @@ def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]
                 f"{place}: expected a dictionary of the study as it is now, found one made before "
                 f"{', '.join(changed)} changed; `antar train STUDY` makes it again"
             )
-        target = out / one.folder
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(
-                f"{target}: expected a new or empty folder, found something in its place; name another --out"
-            )
-    return ids
 
 
 def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool) -> int:
@@ -119,11 +125,28 @@ def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
             "side": one.trained_on,
             "layer": one.layer,
             "pooling": run.study["extract"]["pooling"],
-            "input": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+            "input": _INPUTS.get(run.study["extract"]["pooling"], _INPUTS["mean"]),
             "difference": " minus ".join(one.site.difference) if one.site.difference else None,
+            "normalisation": "folded into the weights",
+            "decoder_rows": "unit length",
+            "hook_name_is_null_because": None if single else _no_hook(one),
             "checkpoints": checkpoints,
         },
     }
+
+
+_INPUTS = {
+    "mean": "a text's vector: the mean over its content tokens of the output of the block; raw scale",
+    "last": "a text's vector: the output of the block at its last content token; raw scale",
+    "max": "a text's vector: the largest output of the block in each dimension over its content tokens; raw scale",
+    "none": "single content tokens: the output of the block; raw scale",
+}
+
+
+def _no_hook(one: DictionaryId) -> str:
+    if one.site.difference:
+        return "a difference of two checkpoints is computed by no single model"
+    return "it was trained on both checkpoints' activations and belongs to neither"
 
 
 def _checkpoint(models: Mapping[str, Any], side: str) -> dict[str, Any]:
@@ -151,25 +174,7 @@ def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
             f"{out}: expected a new or empty folder, found something in its place; name another with --to"
         )
     found = read_saelens(source)
-    dictionary = _as_dictionary(source, found, k)
+    dictionary = as_dictionary(source, found, k)
     with _writing_below(out, "--to"):
         dictionary.save(out, found.about)
     return out
-
-
-def _as_dictionary(source: Path, found: Portable, k: int | None) -> TopK:
-    """What was read, as the kind that computes the same."""
-    n_latents = len(found.weights.encoder_bias_n)
-    if found.threshold_n is None:
-        if found.k is None or k is not None:
-            raise UserError(f"--k: expected for dictionaries with thresholds only; {source} is a TopK with its own k")
-        return TopK(found.weights, found.k)
-    if found.k is not None and k not in (None, found.k):
-        raise UserError(f"--k: expected for folders that do not tell it only; {source} has k {found.k}")
-    k = found.k if k is None else k
-    if k is None or not 1 <= k <= n_latents:
-        raise UserError(
-            f"{source}: expected the number of latents that fire on a text on average, from 1 to {n_latents}, found "
-            f"{'none in its metadata' if k is None else k}; give it with --k"
-        )
-    return BatchTopK(found.weights, k, threshold_n=found.threshold_n)

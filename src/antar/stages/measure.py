@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from antar.core.atomic import write_json, write_parquet
-from antar.core.hashing import code_version
+from antar.core.hashing import code_version, sha256_file
 from antar.core.manifest import Fingerprint
 from antar.core.progress import progress, say
 from antar.core.seeds import derive_seed
@@ -38,6 +38,8 @@ from antar.stages.counterparts import measure_counterparts
 from antar.stages.crosscheck import write_crosscheck
 from antar.stages.interpret import labelled_dictionaries
 from antar.stages.people import criterion_agreement, sheet_is_of
+from antar.stages.saebench_results import FOLDER as SAEBENCH
+from antar.stages.saebench_results import RESULTS, current_benchmarks
 from antar.stages.text_space import text_space_inputs, text_space_name, text_vectors
 from antar.stages.train import fires_in_training, rows_in_training, training_rows
 from antar.stages.truth import has_truth, truth_report
@@ -75,6 +77,9 @@ def artifacts(context: Context) -> list[Artifact]:
     sheet = context.folder / "people" / SHEET
     if sheet.is_file():
         inputs["people"] = digest(sheet)
+    benchmarks = context.folder / SAEBENCH / RESULTS
+    if benchmarks.is_file():
+        inputs["saebench"] = sha256_file(benchmarks)
     return [
         Artifact(
             "measure",
@@ -189,7 +194,7 @@ def _measure(context: Context) -> tuple[Sequence[Path], Mapping[str, Any]]:
         study.criteria,
     )
     files.append(folder / "criteria.json")
-    write_json(files[-1], report.model_dump(mode="json"))
+    write_json(files[-1], report.beside(current_benchmarks(run)).model_dump(mode="json"))
     if study.truth is not None and has_truth(context):
         files.append(folder / "truth_report.json")
         write_json(files[-1], truth_report(context, texts, contrasts, study.truth))

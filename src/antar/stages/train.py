@@ -27,11 +27,13 @@ from antar.dictionaries import (
 )
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stacked import StackedJob
+from antar.dictionaries.trained import HISTORY
 from antar.engines import Job, Needs
 from antar.features.codes import encode_site
 from antar.models import TokenRows, read_site
 from antar.stages.artifact import Artifact, await_shared, ensure_files
 from antar.stages.context import Context, config_slice
+from antar.stages.imported import entry_of, read_imported, source_inputs
 from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device, stacks_on
 from antar.stages.token_level import TokenMeasure, is_token_level, root_mean_square, token_rows, token_sample
 
@@ -42,7 +44,7 @@ SCALING_FILE = "latent_scaling.parquet"
 
 # Which dictionaries there are does not change any one dictionary. Where it is trained changes the rounding, as far as
 # the precision that `compute` names or `auto` comes to there; a run that moves to another machine is not made anew.
-_NO_EFFECT = ("sides", "kinds", "baselines", "seeds", "folds", "device", "stacked")
+_NO_EFFECT = ("sides", "kinds", "baselines", "imported", "seeds", "folds", "device", "stacked")
 
 
 def artifacts(context: Context) -> list[Artifact]:
@@ -58,6 +60,8 @@ def site_content(context: Context, site: Site) -> dict[str, str]:
 def artifact_of(context: Context, dictionary: DictionaryId, root: str = "dictionaries") -> Artifact:
     """The dictionary in the folder `root` of the run."""
     study = context.study
+    if dictionary.is_imported:
+        return _imported_artifact(context, dictionary)
     config = config_slice(study.dictionaries, *_NO_EFFECT) | {"seed": study.seed, "dictionary": str(dictionary)}
     if not is_token_level(context):
         config.pop("stream_buffer")
@@ -72,6 +76,24 @@ def artifact_of(context: Context, dictionary: DictionaryId, root: str = "diction
             code=code_version(
                 "dictionaries", "stages/train.py", "stages/stacks.py", "stages/token_level.py", "core/seeds.py"
             ),
+        ),
+    )
+
+
+def _imported_artifact(context: Context, one: DictionaryId) -> Artifact:
+    """One that others trained: its own files, and what its metrics are measured on."""
+    config = {"seed": context.study.seed, "dictionary": str(one), "k given": entry_of(context, one).k}
+    return Artifact(
+        f"dictionaries/{one}",
+        context.folder / "dictionaries" / one.folder,
+        Fingerprint(
+            inputs={
+                "corpus": context.manifest("corpus").content,
+                **site_content(context, one.site),
+                **source_inputs(context, one),
+            },
+            config=config | {"train_on": context.study.dictionaries.train_on},
+            code=code_version("dictionaries", "stages/train.py", "stages/imported.py", "stages/token_level.py"),
         ),
     )
 
@@ -150,6 +172,8 @@ def train_one(
     context: Context, texts: pl.DataFrame, dictionary: DictionaryId, artifact: Artifact, title: str
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     """Train `dictionary` by the study's recipe into the artifact's folder; its files and facts."""
+    if dictionary.is_imported:
+        return _import(context, texts, dictionary, artifact)
     if is_token_level(context):
         return _train_on_tokens(context, texts, dictionary, artifact, title)
     (job,) = _jobs(context, texts, [dictionary]).values()
@@ -164,6 +188,23 @@ def train_one(
         kind=dictionary.kind or "topk",
     )
     return _write(context, dictionary, artifact, trained, job.acts_nd, _parts_of_job(texts, dictionary, job))
+
+
+def _import(
+    context: Context, texts: pl.DataFrame, one: DictionaryId, artifact: Artifact
+) -> tuple[Sequence[Path], Mapping[str, Any]]:
+    """As `train_one`, of what others trained: it is read, and measured here."""
+    train, _ = training_rows(texts, context.study.dictionaries, None, context.study.seed)
+    parts, tokens = evaluation_parts(texts, train), {}
+    if is_token_level(context):
+        on = TokenMeasure.of_parts(context, one, parts)
+        acts_nd, parts, tokens = on.acts_nd, on.parts, {"tokens_of": on.of}
+    else:
+        acts_nd = read_rows_of(context, one)
+    read, said = read_imported(context, one, width=acts_nd.shape[1])
+    facts = {"kind": read.kind, "d_model": read.d_model, "n_latents": read.n_latents, "k": read.k, "steps": 0}
+    given = TrainedDictionary(read, pl.DataFrame(schema=HISTORY), facts | {"imported": source_inputs(context, one)})
+    return _write(context, one, artifact, given, acts_nd, parts, tokens | {"imported": dict(said)})
 
 
 def _train_on_tokens(
