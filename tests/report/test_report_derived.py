@@ -7,6 +7,7 @@ changed since.
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 
@@ -16,6 +17,7 @@ import yaml
 from markupsafe import Markup
 
 from antar.core.atomic import write_json, write_text
+from antar.criteria.benchmarks import BenchmarkRow, Benchmarks, NotRun
 from antar.report.figures import Drawn
 from antar.report.markdown import render_markdown
 from antar.report.page import head_of, render_page, sections_of
@@ -129,3 +131,29 @@ def test_markdown_and_latex_say_the_same_numbers(make_run):
     tables = render_tables(head_of(run), sections)
     for number in re.findall(r"(?<![\w.])\d+\.\d+(?!\w)", tables.split("\\begin", 1)[1]):
         assert number in markdown
+
+
+def test_so_do_those_of_saebench(make_run):
+    run = make_run()
+    criteria = json.loads((run.folder / "criteria.json").read_text(encoding="utf-8"))
+    row = {"evaluation": "meta_structure", "file": "saebench/base.layer06/meta_structure.json"}
+    bench = Benchmarks(
+        versions={"sae-bench": "0.6.0", "sae-probes": "0.4.2"},
+        rows=[
+            BenchmarkRow(
+                dictionary="base.layer06", null=False, numbers={"variance explained": 0.4321, "n": 96}, **row
+            ),
+            BenchmarkRow(dictionary="random.layer06", null=True, numbers={"variance explained": None}, **row),
+        ],
+        not_run=[
+            NotRun(evaluation="ravel", dictionaries=["base.layer06"], reason="no architecture of its 2"),
+            NotRun(evaluation="core", dictionaries=[f"base.layer{n:02d}" for n in range(5)], reason="no data"),
+        ],
+    )
+    write_json(run.folder / "criteria.json", {**criteria, "saebench": bench.model_dump(mode="json")})
+    run = load_run(run.folder)
+    page = page_of(run)
+    assert "0.432" in page and "5 dictionaries" in re.sub("<[^>]+>", "", page)
+    assert check_page(page, run.folder)[0] == []
+    altered = page.replace(">0.432<", ">0.433<")
+    assert altered != page and check_page(altered, run.folder)[0] != []

@@ -162,11 +162,9 @@ def load_model(cfg: ModelConfig, dtype: torch.dtype, device: torch.device, *, he
         what = "a language model with its output head" if head else "the weights of the whole decoder in its shapes"
         more = f" and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         strange = sorted(loading["unexpected_keys"])
-        instead = (
-            f" (it has {strange[0]}, which the architecture does not know)"
-            if len(strange) >= len(missing) and not head
-            else ""
-        )
+        # Names of a wrapper (`module.`, `base_model.`) are of the same weights, so as many; a head is none of it.
+        renamed = len(strange) >= max(2, len(missing))
+        instead = f" (it has {strange[0]}, which the architecture does not know)" if renamed else ""
         raise UserError(
             f"{cfg.path}: expected {what}, found no {', '.join(missing[:3])}{more}{instead}; give a checkpoint that "
             "was saved whole, under its own names"

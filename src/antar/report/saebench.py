@@ -33,17 +33,18 @@ def saebench_section(run: Run) -> Section:
     blocks: list[Block] = [
         Paragraph(
             told(
-                "Evaluations of {}, as they are. They decide no criterion: criterion 3 asks whether a label tells "
+                "Evaluations of {}, as they are. They decide no criterion: predictive validity asks whether a label tells "
                 "which texts a feature fires on, which none of them asks.",
                 joined(versions, ", "),
             )
         ),
         Paragraph(quoted(found.advice, _at("advice")), "note"),
     ]
-    for evaluation in dict.fromkeys(row.evaluation for row in found.rows):
-        blocks.append(
-            _table(evaluation, [(at, row) for at, row in enumerate(found.rows) if row.evaluation == evaluation])
-        )
+    placed = list(enumerate(found.rows))
+    blocks += [
+        _table(evaluation, [(place, row) for place, row in placed if row.evaluation == evaluation])
+        for evaluation in dict.fromkeys(row.evaluation for row in found.rows)
+    ]
     if found.not_run:
         blocks.append(_not_run(found))
     return Section("saebench", TITLE, blocks, appendix=True)
