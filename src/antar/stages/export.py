@@ -51,8 +51,20 @@ def _writing_below(folder: Path, option: str) -> Generator[None]:
 
 
 def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]:
-    """The dictionaries to export, each whole, as it was written and of the study as it is now, and with a place
-    that is free."""
+    """The dictionaries to export, each with a place that is free."""
+    ids = finished_dictionaries(run, dictionary)
+    for one in ids:
+        target = out / one.folder
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise UserError(
+                f"{target}: expected a new or empty folder, found something in its place; name another --out"
+            )
+    return ids
+
+
+def finished_dictionaries(run: Run, dictionary: str | None = None) -> list[DictionaryId]:
+    """The dictionaries of the run, or the one of this id, each whole, as it was written and of the study as it is
+    now; else a UserError."""
     ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
     if not ids:
         raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
@@ -69,11 +81,6 @@ def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]
             raise UserError(
                 f"{place}: expected a dictionary of the study as it is now, found one made before "
                 f"{', '.join(changed)} changed; `antar train STUDY` makes it again"
-            )
-        target = out / one.folder
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(
-                f"{target}: expected a new or empty folder, found something in its place; name another --out"
             )
     return ids
 
