@@ -1,4 +1,4 @@
-"""`antar export`, `push` and `pull`: a run for other tools and other people. Parse, call the room, print. No logic."""
+"""`antar export`, `push` and `pull`: a run for other tools and other people. Parse, call, print. No logic."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ def export(
     to: Annotated[
         str,
         typer.Option(
-            help="npz: activations in the published layout. saelens: dictionaries that sae_lens loads. neuronpedia: "
-            "features, examples and labels. datasets: texts and tables that load_dataset opens. tables: contrasts and "
-            "features."
+            help="npz: activations in the published layout. saelens: dictionaries that sae_lens loads. "
+            "neuronpedia: features, examples, labels. datasets: texts and tables that load_dataset opens. "
+            "tables: contrasts and features."
         ),
     ] = "npz",
     dictionary: One = None,
     format: Annotated[
-        str | None, typer.Option(help="With --to tables: csv (where nothing is said), parquet or tex.", metavar="NAME")
+        str | None, typer.Option(help="With --to tables: csv (the default), parquet or tex.", metavar="NAME")
     ] = None,
     contrast: Annotated[
         str | None, typer.Option(help="With --to tables: this contrast alone, e.g. shift.", metavar="NAME")

@@ -21,7 +21,7 @@ from antar.share.checkpoints import checkpoint_of, hook_of, sides_of, takes
 from antar.share.cleaning import without_paths
 
 TAGS = ["antar", "sparse-autoencoder", "mechanistic-interpretability", "model-diffing"]
-_MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
+_MARKUP = re.compile(r"([\\`*_{}\[\]#|~$])")
 _LANGUAGE = re.compile(r"[a-z]{2,3}")
 RECIPE = ("preset", "n_latents", "k", "kinds", "sides", "optimiser", "lr", "batch", "max_epochs", "auxk_coefficient",
           "dead_rule", "train_on", "seeds", "folds")  # fmt: skip
@@ -38,8 +38,8 @@ def run_card(run: Run, texts: bool, license: str | None) -> str:
     return "\n\n".join([
         _front(run, license), f"# {escaped(run.study['study'])}",
         _question(run),
-        "A run of antar: sparse dictionaries trained on the activations of two checkpoints of one language model, their "
-        "features, what changed between the two, and what that is about.",
+        "A run of antar: sparse dictionaries trained on the activations of two checkpoints of one language model, "
+        "their features, what changed between the two, and what that is about.",
         _models(run), _data(run, texts), _recipe(run), _criteria(run), _limits(run, texts),
         '## Use\n\n```\nantar pull OWNER/NAME@COMMIT --to runs/pulled\nantar show runs/pulled\n```\n\n```python\n'
         'import antar\nrun = antar.load_run("runs/pulled")\nrun.features, run.contrasts, run.criteria\n```',
@@ -68,8 +68,9 @@ def dictionary_card(run: Run, one: DictionaryId, texts: bool, saelens: bool, lic
         use += ('\n\nSAELens opens `saelens/`: `SAE.load_from_disk("mine/saelens")`. It takes raw activations; its '
                 "metadata say of what.")  # fmt: skip
     return "\n\n".join([
-        _front(run, license, sides_of(one)), f"# {escaped(one)}", f"A dictionary of antar's study {escaped(run.study['study'])}.",
-        _question(run), _table(("", ""), [(name, value) for name, value in facts]),
+        _front(run, license, sides_of(one)), f"# {escaped(one)}",
+        f"A dictionary of antar's study {escaped(run.study['study'])}.", _question(run),
+        _table(("", ""), [(name, value) for name, value in facts]),
         _models(run, sides_of(one)), _data(run, texts), _recipe(run), _criteria(run), _limits(run, texts, one), use,
         _origin(run),
     ]) + "\n"  # fmt: skip
@@ -139,8 +140,8 @@ def _data(run: Run, texts: bool) -> str:
         key = (str(row["group"]), str(row["language"]), str(row["source"]))
         totals[key] = totals.get(key, 0) + int(row["texts"])
     table = _table(("group", "language", "source", "texts"), [(*key, f"{n:,}") for key, n in sorted(totals.items())])
-    said = ("The texts are here, under the licences of their sources, which may differ from this repository's."
-            if texts else "The texts are not here: they may be under other licences. Neither are the examples.")  # fmt: skip
+    said = ("The texts are here, under their sources' licences, which may differ from this repository's." if texts
+            else "The texts are not here: they may be under other licences. Neither are the examples.")  # fmt: skip
     return f"## Data\n\n{table}\n\n{said} Splits are by document; contrasts use held-out texts."
 
 
@@ -170,16 +171,17 @@ def _criteria(run: Run) -> str:
 def _limits(run: Run, texts: bool, one: DictionaryId | None = None) -> str:
     lines: list[str] = []
     if run.study["extract"]["pooling"] != "none":
-        lines.append(f"Activations are text vectors ({run.study['extract']['pooling']} over a text's tokens). Single "
-                     "tokens have larger norms and other directions than the dictionaries were trained on.")  # fmt: skip
+        pooling = run.study["extract"]["pooling"]
+        lines.append(f"Activations are text vectors ({pooling} over a text's tokens). Single tokens have larger "
+                     "norms and other directions than the dictionaries were trained on.")  # fmt: skip
     if one is not None and len(sides_of(one)) > 1:
         lines.append("This dictionary takes two checkpoints' activations: it can be attached to no single model.")
     if run.study["models"].get("organism"):
-        lines.append("The pair was made by antar with a planted difference. It shows that the method works, and nothing "
-                     "about a natural model.")  # fmt: skip
+        lines.append("The pair was made by antar with a planted difference. It shows that the method works, and "
+                     "nothing about a natural model.")  # fmt: skip
     else:
-        lines.append("An effect that a sham (base trained on with nothing to learn) shows too is no finding: read each "
-                     "d beside its nulls.")  # fmt: skip
+        lines.append("An effect that a sham (base trained on with nothing to learn) shows too is no finding: read "
+                     "each d beside its nulls.")  # fmt: skip
     if run.has("criteria.json"):
         open_ones = [row["name"] for row in run.criteria["criteria"] if row["verdict"] == "not measured"]
         failed = [row["name"] for row in run.criteria["criteria"] if row["verdict"] == "fail"]
@@ -196,8 +198,8 @@ def _limits(run: Run, texts: bool, one: DictionaryId | None = None) -> str:
 
 def _origin(run: Run) -> str:
     made = run.lock.get("versions", {}).get("antar", "an unrecorded version")
-    return (f"Made by antar {escaped(made)}, shared by antar {__version__}. `antar-share.json` has the checksum of every "
-            "file but this one.")  # fmt: skip
+    return (f"Made by antar {escaped(made)}, shared by antar {__version__}. `antar-share.json` has the checksum of "
+            "every file but this one.")  # fmt: skip
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

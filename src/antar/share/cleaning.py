@@ -1,7 +1,7 @@
 """What must not leave this machine: where its files lie is taken out, and a key is a refusal.
 
-A path says who works where, and means nothing elsewhere; of it the last name stays. A key that was pushed is lost, and
-no cleaning is sure to find all of it, so whoever pushes must take it out.
+A path says who works where, and means nothing elsewhere; of it the last name stays. A key that was pushed is lost,
+and no cleaning is sure to find all of it, so whoever pushes must take it out.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`antar export --to datasets`: texts and tables as a folder that `datasets.load_dataset` opens.
 
-A configuration each for `texts` (a split for each of the study's), `features`, `contrasts`, `examples` and `labels`, as
-parquet, and a card whose front matter says which files are which.
+A configuration each for `texts` (a split for each of the study's), `features`, `contrasts`, `examples` and `labels`,
+as parquet, and a card whose front matter says which files are which.
 """
 
 from __future__ import annotations

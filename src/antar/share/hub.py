@@ -1,7 +1,7 @@
 """The hub, through huggingface_hub: names of repositories, and its errors in one line each.
 
-Whatever goes wrong between here and the hub is somebody's to mend (a name, a token, a network), so it is a `UserError`
-that says whose. A token comes from where huggingface_hub looks for one: $HF_TOKEN, or `hf auth login`.
+Whatever goes wrong between here and the hub is somebody's to mend (a name, a token, a network), so it is a
+`UserError` that says whose. A token comes from where huggingface_hub looks for one: $HF_TOKEN, or `hf auth login`.
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def place_of(said: str, option: str, kind: str) -> Path | Repository:
         )
     if not said.startswith("hf://") and Path(name.split("/")[0]).is_dir():
         raise UserError(
-            f"{option}: expected a folder or a repository, found {said}, which could be a folder in {name.split('/')[0]} "
-            f"or a repository; say ./{said} or hf://{said}"
+            f"{option}: expected a folder or a repository, found {said}, which could be a folder in "
+            f"{name.split('/')[0]} or a repository; say ./{said} or hf://{said}"
         )
     return Repository(name, kind, revision or None)
 

@@ -1,4 +1,4 @@
-"""`antar export --to neuronpedia`: features, examples and labels as Neuronpedia's importer and SAEDashboard read them.
+"""`antar export --to neuronpedia`: features, examples and labels for Neuronpedia's importer and for SAEDashboard.
 
 Two layouts of the same content, a pair for each dictionary:
 
@@ -38,7 +38,7 @@ BATCH = 256
 TOP = 20
 BINS = 40
 CREATOR_VARIABLE, CREATOR = "DEFAULT_CREATOR_ID", "clkht01d40000jv08hvalcvly"
-"""Neuronpedia's rows belong to a user: the variable in which its tools look for one, and the user they fall back on."""
+"""Neuronpedia's rows belong to a user: where its tools look for one, and the user they fall back on."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,8 @@ def write_neuronpedia(run: Run, folder: Path, dictionary: DictionaryId | None = 
         features = _features(run, source, examples.of(one, top or TOP))
         for number, batch in enumerate(features):
             written += _write_batch(folder, place, source, number, batch)
-    say("  an example is a token's text with its code" if _has_tokens(run) else
-        "  activations are one vector a text: an example is the whole text as one token, with the text's code")  # fmt: skip
+    if not _has_tokens(run):
+        say("  activations are one vector a text: an example is the whole text as one token, with the text's code")
     return written
 
 
@@ -152,9 +152,7 @@ def _decoder(run: Run, one: DictionaryId) -> np.ndarray | None:
 def _write_about(run: Run, source: Source, place: Path) -> int:
     study, model, creator = run.study["study"], source.model, source.creator
     what = f"antar, study {study}: dictionary {source.dictionary}, of {takes(source.dictionary)}"
-    pooled = (
-        "" if _has_tokens(run) else "; one activation a text, the mean over its tokens: each example is a whole text"
-    )
+    pooled = "" if _has_tokens(run) else "; one activation a text: each example is a whole text as one token"
     lines: dict[str, dict[str, Any]] = {
         "release": {
             "name": f"antar-{_slug(study)}", "description": f"antar: {run.study.get('question') or study}",
@@ -226,9 +224,9 @@ def _activations(source: Source, one: Feature) -> Iterator[dict[str, Any]]:
         at = int(np.argmax(values))
         yield source.key | {
             "id": _id(source, one.row["latent"], rank), "index": str(one.row["latent"]), "creatorId": source.creator,
-            "tokens": [_storable(token) for token in shown.tokens], "values": values, "maxValue": values[at], "maxValueTokenIndex": at,
-            "minValue": min(values), **_top_bin(one), "qualifyingTokenIndex": at, "dfaValues": [],
-            "dfaMaxValue": None, "dfaTargetIndex": None, "lossValues": [],
+            "tokens": [_storable(token) for token in shown.tokens], "values": values, "maxValue": values[at],
+            "maxValueTokenIndex": at, "minValue": min(values), **_top_bin(one), "qualifyingTokenIndex": at,
+            "dfaValues": [], "dfaMaxValue": None, "dfaTargetIndex": None, "lossValues": [],
         }  # fmt: skip
 
 

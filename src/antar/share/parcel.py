@@ -1,7 +1,7 @@
 """A parcel: the files that leave a run or a dictionary, under the names that they will have, and their manifest.
 
-Only kinds of files that cannot run are in one: safetensors, parquet, JSON, JSON lines, YAML and the card. The manifest,
-`antar-share.json`, has the checksum of every file but the card, which people edit on the hub.
+Only kinds of files that cannot run are in one: safetensors, parquet, JSON, JSON lines, YAML and the card. The
+manifest, `antar-share.json`, has the checksum of every file but the card, which people edit on the hub.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ RUNS_CODE = PICKLES | {".ckpt", ".joblib", ".dill", ".npy", ".py", ".pyc", ".so"
 
 @dataclass
 class Parcel:
-    """kind: `run`, `dictionary` or `dataset`; files: name → the file that it is, or its bytes where antar made them"""
+    """kind: `run`, `dictionary` or `dataset`; files: name → the file, or its bytes where antar made them"""
 
     kind: str
     name: str
@@ -37,7 +37,7 @@ class Parcel:
     files: dict[str, Path | bytes] = field(default_factory=dict[str, Path | bytes])
 
     def add(self, name: str, source: Path | bytes) -> None:
-        """Paths of this machine are taken out of it. Raises UserError for a key in it, and for a file that is broken."""
+        """Take `source` in, without paths of this machine. Raises UserError for a key in it and for a broken file."""
         if Path(name).suffix not in KINDS:
             raise ValueError(f"{name}: no kind of file that is shared")
         if Path(name).suffix in READABLE:
@@ -45,10 +45,9 @@ class Parcel:
             try:
                 clean = cleaned(name, data)
             except ValueError as error:
-                raise UserError(
-                    f"{source if isinstance(source, Path) else name}: expected {Path(name).suffix[1:].upper()}, found "
-                    f"{' '.join(str(error).split())[:120]}; run the study again"
-                ) from error
+                where, kind = source if isinstance(source, Path) else name, Path(name).suffix[1:].upper()
+                said = " ".join(str(error).split())[:120]
+                raise UserError(f"{where}: expected {kind}, found {said}; run the study again") from error
             refuse_keys(name, clean)
             source = source if clean == data else clean
         self.files[name] = source

@@ -29,6 +29,7 @@ def new_folder(out: Path, option: str = "--out") -> Generator[Path]:
         with replacing_folder(out) as temporary:
             yield temporary
     except OSError as error:
+        found = error.strerror or error
         raise UserError(
-            f"{out}: expected a folder that can be written, found: {error.strerror or error}; name another with {option}"
+            f"{out}: expected a folder that can be written, found: {found}; name another with {option}"
         ) from error

@@ -1,9 +1,9 @@
-"""`antar pull`: what `antar push` put on the hub or into a folder, at one commit, whole, and as it was sent.
+"""`antar pull`: what `antar push` put on the hub or into a folder, of one commit, whole and as it was sent.
 
-Everything that comes is untrusted. Names are looked at before anything is fetched; only kinds of files that cannot run
-code are; each must have the checksum that the manifest says, and be what its name says; dictionaries are opened. What
-is wrong is one line, and the folder is then not there. What was fetched so far stays beside it, so that a pull that was
-cut off goes on.
+Everything that comes is untrusted. Names are looked at before anything is fetched; only kinds of files that cannot
+run code are; each must have the checksum that the manifest says, and be what its name says; dictionaries are opened.
+What is wrong is one line, and the folder is then not there. What was fetched so far stays beside it, so that a pull that
+was cut off goes on.
 """
 
 from __future__ import annotations
@@ -108,8 +108,8 @@ def refuse_code(names: Iterable[str], where: str) -> None:
 
 def _not_shared(where: str) -> UserError:
     return UserError(
-        f"{where}: expected what `antar push` wrote, found no {SHARE_NAME}; a SAELens folder that you have fetched is "
-        "read with `antar import`"
+        f"{where}: expected what `antar push` wrote, found no {SHARE_NAME}; a SAELens folder that you have "
+        "fetched is read with `antar import`"
     )
 
 

@@ -1,9 +1,9 @@
 """Examples as tokens with a value each, whole graphemes only.
 
-Where a run has an activation for every token, an example is its tokens as the model read them and the feature's code of
-each. Where it has one vector a text, there is one code a text, and no token that it belongs to: such an example is the
-whole text as a single token. Byte-level tokens cut Devanagari inside a letter; tokens are therefore joined until each
-ends between two graphemes, and the strongest of the joined values stands.
+Where a run has an activation for every token, an example is its tokens as the model read them and the feature's code
+of each. Where it has one vector a text, there is one code a text, and no token that it belongs to: such an example is
+the whole text as a single token. Byte-level tokens cut Devanagari inside a letter; tokens are therefore joined until
+each ends between two graphemes, and the strongest of the joined values stands.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Examples:
         return Shown(pieces, strongest.tolist())
 
     def _pieces_of(self, row: int) -> tuple[list[str], list[int], np.ndarray]:
-        """(pieces, token → piece, which tokens have an activation) of a text, from its first such token to its last."""
+        """(pieces, token → piece, which tokens have a row) of a text, from its first such token to its last."""
         if row not in self._pieces:
             tokenizer = self._tokenizer
             assert tokenizer is not None

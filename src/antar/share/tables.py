@@ -1,7 +1,7 @@
 """`antar export --to tables`: contrasts and features for a spreadsheet, a notebook or a paper.
 
-A file for each contrast and one for the features. CSV and parquet have every column; LaTeX has those that a table in a
-paper has: the effect with its interval, q, and the same number under each null.
+A file for each contrast and one for the features. CSV and parquet have every column; LaTeX has those that a table in
+a paper has: the effect with its interval, q, and the same number under each null.
 """
 
 from __future__ import annotations
