@@ -25,7 +25,7 @@ class Checkpoint:
     @property
     def slug(self) -> str:
         """The name as Neuronpedia takes it: lower case letters, digits, `-`, `_`."""
-        last = (self.hub or self.name).rstrip("/").rsplit("/", 1)[-1]
+        last = self.hub.rsplit("/", 1)[-1] if self.hub else self.name
         return re.sub(r"[^a-z0-9_-]+", "-", last.lower()).strip("-") or self.side
 
 

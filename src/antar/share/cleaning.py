@@ -95,8 +95,8 @@ def _clean_line(line: bytes) -> bytes:
     return line if clean == record else sealed_line(clean)
 
 
-def _resealed(name: str, value: dict[str, Any]) -> dict[str, Any]:
-    if name.endswith("manifest.json") and isinstance(value, dict):
+def _resealed(name: str, value: Any) -> Any:
+    if name.endswith("manifest.json"):
         return Manifest.model_validate(value).sealed().model_dump(mode="json")
     if name.rsplit("/", 1)[-1] == "study.lock.json" and "seal" in value:
         rest = {key: one for key, one in value.items() if key != "seal"}

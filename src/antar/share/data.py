@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -56,11 +57,11 @@ def dataset_files(run: Run, with_texts: bool) -> dict[str, pl.DataFrame]:
     return files
 
 
-def configurations(files: Iterable[str]) -> list[dict[str, object]]:
+def configurations(files: Iterable[str]) -> list[dict[str, Any]]:
     """The `configs` of the front matter; the first is the default."""
     found: dict[str, list[dict[str, str]]] = {}
     for name in files:
         _, table, last = name.split("/")
         found.setdefault(table, []).append({"split": last.removesuffix(".parquet"), "path": name})
-    configs = [{"config_name": table, "data_files": splits} for table, splits in found.items()]
+    configs: list[dict[str, Any]] = [{"config_name": table, "data_files": splits} for table, splits in found.items()]
     return [config | ({"default": True} if at == 0 else {}) for at, config in enumerate(configs)]

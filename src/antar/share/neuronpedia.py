@@ -152,7 +152,8 @@ def _decoder(run: Run, one: DictionaryId) -> np.ndarray | None:
 def _write_about(run: Run, source: Source, place: Path) -> int:
     study, model, creator = run.study["study"], source.model, source.creator
     what = f"antar, study {study}: dictionary {source.dictionary}, of {takes(source.dictionary)}"
-    pooled = "" if _has_tokens(run) else "; one activation a text: each example is a whole text as one token"
+    pooled = "; densities are shares of texts"
+    pooled += "" if _has_tokens(run) else "; one activation a text: each example is a whole text as one token"
     lines: dict[str, dict[str, Any]] = {
         "release": {
             "name": f"antar-{_slug(study)}", "description": f"antar: {run.study.get('question') or study}",
@@ -161,7 +162,7 @@ def _write_about(run: Run, source: Source, place: Path) -> int:
         },
         "model": {
             "id": model.slug, "displayName": model.name, "displayNameShort": model.name, "creatorId": creator,
-            "instruct": model.side != "base", "layers": _blocks(run, source.dictionary), "neuronsPerLayer": 0,
+            "instruct": model.side == "chat", "layers": _blocks(run, source.dictionary), "neuronsPerLayer": 0,
             "dimension": run.metrics(source.dictionary)["d_model"], "owner": "", "visibility": "PUBLIC",
         },
         "sourceset": {

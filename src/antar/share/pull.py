@@ -2,8 +2,8 @@
 
 Everything that comes is untrusted. Names are looked at before anything is fetched; only kinds of files that cannot
 run code are; each must have the checksum that the manifest says, and be what its name says; dictionaries are opened.
-What is wrong is one line, and the folder is then not there. What was fetched so far stays beside it, so that a pull that
-was cut off goes on.
+What is wrong is one line, and the folder is then not there. What was fetched so far stays beside it, so that a pull
+that was cut off goes on.
 """
 
 from __future__ import annotations

@@ -53,6 +53,8 @@ def whole_graphemes(text: str, decode: Callable[[int], str], n: int) -> tuple[li
     for token in range(1, n + 1):
         piece_of.append(len(pieces))
         said = decode(token)
+        if said.endswith("\ufffd") and token < n and len(decode(token + 1)) <= len(said):
+            continue  # a letter that is not whole yet, even where the text has this very sign
         if len(said) > cuts[-1] and len(said) in ends and read.startswith(said):
             pieces.append(read[cuts[-1] : len(said)])
             cuts.append(len(said))

@@ -59,7 +59,8 @@ def _cut_features(frame: pl.DataFrame, format: str, top: int | None) -> pl.DataF
 def _cut_effects(frame: pl.DataFrame, format: str, top: int | None) -> pl.DataFrame:
     if top is None and format != "tex":
         return frame
-    real = frame.filter(pl.col("null") == "").head(top or TEX_ROWS)
+    top = top or TEX_ROWS
+    real = frame.filter(pl.col("null") == "").head(top)
     return real if format == "tex" else pl.concat([real, frame.filter(pl.col("null") != "").head(top)])
 
 
