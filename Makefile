@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
+INTEROP_NP := .venv-interop-neuronpedia
 PEERS  := .venv-peers
 QWEN_TOKENIZER := .cache/qwen1_5
 TRIALS := .kill-trials.jsonl
@@ -51,8 +52,16 @@ $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INTEROP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'sae-lens==6.54.12' pytest
 	@touch $@
 
-test-interop: $(INTEROP)/.done   ## SAELens opens what antar wrote, and the other way round (its own environment)
+$(INTEROP_NP)/.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Neuronpedia's library and SAEDashboard beside antar, in $(INTEROP_NP)"
+	$(BIN)/python -m venv $(INTEROP_NP)
+	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'neuronpedia==1.2.1' pytest
+	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'sae-dashboard==0.8.0'
+	@touch $@
+
+test-interop: $(INTEROP)/.done $(INTEROP_NP)/.done   ## SAELens, Neuronpedia and SAEDashboard read what antar wrote (environments of their own)
 	OMP_NUM_THREADS=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop
+	OMP_NUM_THREADS=1 $(INTEROP_NP)/bin/python -m pytest -m interop tests/interop/test_interop_neuronpedia.py
 
 test-cluster: $(VENV)/.dev   ## a node of two is killed in the middle of extraction (needs root: network namespaces)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m cluster tests/cluster
@@ -125,5 +134,5 @@ bench-gpu: $(VENV)/.run        ## on a CUDA device: extraction at the study's si
 	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) $(INTEROP_NP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -7,6 +7,7 @@ Whatever goes wrong between here and the hub is somebody's to mend (a name, a to
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ def place_of(said: str, option: str, kind: str) -> Path | Repository:
     if _FOLDER.match(said):
         return Path(said).expanduser()
     name, _, revision = said.removeprefix("hf://").partition("@")
-    if Path(said).exists() and not said.startswith("hf://"):
+    if said and Path(said).exists() and not said.startswith("hf://"):
         if HUB_NAME.fullmatch(name):
             raise UserError(
                 f"{option}: expected a folder or a repository, found {said}, which is a folder here and could be a "
@@ -65,7 +66,10 @@ def place_of(said: str, option: str, kind: str) -> Path | Repository:
 
 def api() -> HfApi:
     from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     return HfApi(library_name="antar")
 
 
@@ -88,6 +92,8 @@ def _problem(repository: Repository, doing: str, error: Exception) -> str | None
     from huggingface_hub import errors
 
     what = f"{doing} {repository}"
+    if isinstance(error, RuntimeError) and isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # it says which file of an upload failed, and this why
     token = "give one in $HF_TOKEN, or with `hf auth login`"
     status = getattr(getattr(error, "response", None), "status_code", None)
     if isinstance(error, errors.LocalTokenNotFoundError):
@@ -108,7 +114,7 @@ def _problem(repository: Repository, doing: str, error: Exception) -> str | None
         return f"{what}: expected an answer of the hub, found {status}: {said}{again}"
     if _of_the_network(error):
         return f"{what}: expected to reach the hub, found {_first(error)}; when the network is back, {AGAIN}"
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError | OSError | KeyError | RuntimeError):
         return f"{what}: expected what the hub takes, found {_first(error)}"
     return None
 

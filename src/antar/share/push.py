@@ -6,6 +6,7 @@ again: a push that was cut off goes on.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,9 @@ def _upload(repository: Repository, files: Mapping[str, Path | bytes], asked: Pu
     from huggingface_hub import CommitOperationAdd
 
     hub = api()
-    with told_in_one_line(repository, "push to"):
+    with told_in_one_line(repository, "push to"), warnings.catch_warnings():
+        # It wonders about parquet in a model's repository, file by file; tables are meant.
+        warnings.filterwarnings("ignore", message=".*commit a data file.*", category=UserWarning)
         hub.create_repo(repository.name, repo_type=repository.kind, private=not asked.public, exist_ok=True)
         if asked.revision != "main":
             hub.create_branch(repository.name, branch=asked.revision, repo_type=repository.kind, exist_ok=True)
