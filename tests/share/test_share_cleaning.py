@@ -46,9 +46,8 @@ def test_a_file_without_paths_keeps_its_bytes():
 
 def test_what_was_sealed_is_sealed_again(tmp_path):
     (tmp_path / "x.bin").write_bytes(b"x")
-    write_manifest(
-        tmp_path / "manifest.json", "x", Fingerprint(inputs={"/home/me/x/y": "0"}), [tmp_path / "x.bin"], {"model": "/home/me/m"}
-    )  # fmt: skip
+    made_of = Fingerprint(inputs={"/home/me/x/y": "0"})
+    write_manifest(tmp_path / "manifest.json", "x", made_of, [tmp_path / "x.bin"], {"model": "/home/me/m"})
     (tmp_path / "manifest.json").write_bytes(cleaned("manifest.json", (tmp_path / "manifest.json").read_bytes()))
     manifest = read_manifest(tmp_path / "manifest.json")
     assert manifest and manifest.facts == {"model": "…/m"} and manifest.fingerprint.inputs == {"…/y": "0"}
@@ -62,8 +61,8 @@ def test_what_was_sealed_is_sealed_again(tmp_path):
 
 @pytest.mark.parametrize(
     "secret",
-    ["hf_" + "aB3" * 12, "sk-proj-" + "x1Y2" * 8, "ghp_" + "q" * 36, "AKIA" + "ABCD1234" * 2, "xoxb-1234567890-abcdef",
-     "-----BEGIN OPENSSH PRIVATE KEY-----"],
+    ["hf_" + "aB3" * 12, "sk-proj-" + "x1Y2" * 8, "ghp_" + "q" * 36, "AKIA" + "ABCD1234" * 2,
+     "xoxb-1234567890-abcdef", "-----BEGIN OPENSSH PRIVATE KEY-----"],
 )  # fmt: skip
 def test_a_key_is_refused_and_not_repeated(tmp_path, secret):
     run = shared_run(tmp_path / "run")

@@ -44,6 +44,27 @@ def test_what_a_null_dictionary_shows_is_a_row_of_its_own_and_comes_last(fake):
     assert set(culture.filter(~pl.Series(null))["null"]) == {""}
 
 
+def test_two_sides_of_one_dictionary_have_their_own_shuffled_null_and_share_the_sham(fake):
+    run = load_run(fake)
+    mine = (pl.col("contrast") == "culture") & (pl.col("dictionary") == "base.layer01")
+    base = run.contrasts.filter(mine)
+    chat = base.with_columns(side_a=pl.lit("chat"), side_b=pl.lit("chat"), d_av=pl.col("d_av") + 10)
+    sham = base.filter(pl.col("null") == "").with_columns(
+        side_a=pl.lit("sham:a"), side_b=pl.lit("sham:a"), null=pl.lit("sham:a"), d_av=pl.col("d_av") - 10
+    )
+    vars(run)["contrasts"] = pl.concat([base, chat, sham])
+    found = contrasts_of(run, "culture")
+    assert found.height == 2 * 3 * 24
+    shuffled = {
+        tuple(row[:3]): row[3]
+        for row in pl.concat([base, chat]).filter(pl.col("null") == "shuffled")
+        .select("side_b", "language", "latent", "d_av").iter_rows()
+    }  # fmt: skip
+    for row in found.iter_rows(named=True):
+        assert row["d_av_null_shuffled"] == shuffled[row["side_b"], row["language"], row["latent"]]
+        assert row["d_av_null_sham:a"] == pytest.approx(row["d_av"] - (20 if row["side_b"] == "chat" else 10))
+
+
 def test_labels_stand_beside_features(fake):
     run = load_run(fake)
     frame = features_of(run, DictionaryId.parse("base.layer01"))

@@ -51,11 +51,13 @@ def contrasts_of(run: Run, contrast: str | None = None, dictionary: DictionaryId
     nulls = [one for one in own if DictionaryId.parse(one).is_null]
     rows = every.filter((pl.col("null") == "") | (pl.col("dictionary").is_in(nulls) & (pl.col("null") != "shuffled")))
     for name in sorted(set(every["null"].unique()) - {""}):
+        # Shuffled groups are of the same sides; a sham, or base itself, stands in the place of one.
+        key = (*_KEY, "side_a", "side_b") if name == "shuffled" else _KEY
         beside = every.filter((pl.col("null") == name) & ~pl.col("dictionary").is_in(nulls)).select(
-            *_KEY, pl.col("d_av").alias(f"d_av_null_{name}")
+            *key, pl.col("d_av").alias(f"d_av_null_{name}")
         )
         if beside.height:
-            rows = rows.join(beside, on=_KEY, how="left", nulls_equal=True, maintain_order="left")
+            rows = rows.join(beside, on=key, how="left", nulls_equal=True, maintain_order="left", validate="m:1")
     rows = rows.join(labels_of(run), on="feature", how="left", maintain_order="left")
     order = [pl.col("contrast"), pl.col("dictionary").is_in(nulls), pl.col("d_av").abs().fill_nan(None)]
     return rows.sort(order, descending=[False, False, True], nulls_last=True, maintain_order=True)

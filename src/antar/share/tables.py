@@ -14,6 +14,7 @@ import polars as pl
 
 from antar.core import latex
 from antar.core.errors import UserError
+from antar.core.progress import say
 from antar.core.sheets import csv_bytes
 from antar.core.sites import DictionaryId
 from antar.run import Run
@@ -22,6 +23,8 @@ from antar.share.labelled import contrasts_of, features_of
 TABLE_FORMATS = ("csv", "parquet", "tex")
 TEX_ROWS = 20
 """Rows of a LaTeX table where nobody says how many: a page of a paper."""
+CSV_ROWS = 100_000
+"""The facets' table has a row for each value, language and latent; as CSV more of it is written when asked for."""
 
 
 def write_tables(
@@ -40,6 +43,9 @@ def write_tables(
         raise UserError(f"--format: expected {', '.join(TABLE_FORMATS)}, found {format!r}")
     frames = {} if contrast is not None else {"features": _cut_features(features_of(run, dictionary), format, top)}
     contrasts = contrasts_of(run, contrast, dictionary)
+    if contrast is None and top is None and format == "csv" and (contrasts["contrast"] == "facet").sum() > CSV_ROWS:
+        say(f"  facet is left out, over {CSV_ROWS:,} rows; --contrast facet, --top N or --format parquet has it")
+        contrasts = contrasts.filter(pl.col("contrast") != "facet")
     for (name,), rows in contrasts.group_by("contrast", maintain_order=True):
         frames[str(name)] = _cut_effects(rows, format, top)
     for name, frame in frames.items():
@@ -77,8 +83,8 @@ def _write(path: Path, frame: pl.DataFrame, format: str) -> None:
 def _paper(frame: pl.DataFrame) -> tuple[list[str], list[Sequence[Any]]]:
     """The columns of a LaTeX table, under heads that a reader knows. Those that are empty throughout are left out."""
     if "d_av" in frame.columns:
-        columns = {"feature": "feature", "label": "label", "value": "value", "language": "language", "d_av": "d",
-                   "d_lo": "95% low", "d_hi": "95% high", "q": "q"}  # fmt: skip
+        columns = {"feature": "feature", "label": "label", "value": "value", "language": "language",
+                   "side_b": "on", "d_av": "d", "d_lo": "95% low", "d_hi": "95% high", "q": "q"}  # fmt: skip
         prefix = "d_av_null_"
         nulls = [name for name in frame.columns if name.startswith(prefix)]
         columns |= {name: f"d, {name.removeprefix(prefix)}" for name in nulls}
@@ -87,4 +93,6 @@ def _paper(frame: pl.DataFrame) -> tuple[list[str], list[Sequence[Any]]]:
                    "firing_rate_cultural": "on cultural", "firing_rate_control": "on controls",
                    "coherence": "coherence (chance 0.5)"}  # fmt: skip
     kept = [name for name in columns if name in frame.columns and frame[name].null_count() < max(frame.height, 1)]
+    if "side_b" in kept and frame["side_b"].n_unique() == 1:
+        kept.remove("side_b")
     return [columns[name] for name in kept], list(frame.select(kept).iter_rows())
