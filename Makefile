@@ -91,7 +91,7 @@ format: $(VENV)/.dev  ## format the sources
 	$(BIN)/ruff check --fix-only --quiet src tests docs benchmarks
 	$(BIN)/ruff format src tests docs benchmarks
 
-notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
+notebook: $(VENV)/.dev   ## execute the notebooks of docs/ on runs/demo again (make demo first)
 	$(BIN)/python docs/execute_notebook.py
 
 $(PEERS)/.done: $(BIN)/python constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
