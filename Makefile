@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV   := .venv
 INTEROP := .venv-interop
 SAEBENCH := .venv-saebench
+INTEROP_NP := .venv-interop-neuronpedia
 PEERS  := .venv-peers
 QWEN_TOKENIZER := .cache/qwen1_5
 TRIALS := .kill-trials.jsonl
@@ -62,9 +63,17 @@ $(INTEROP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 $(SAEBENCH)/antar-saebench.json: src/antar/stages/saebench_environment.py | $(INTEROP)/.done
 	$(INTEROP)/bin/antar saebench --setup --environment $(SAEBENCH)
 
-test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json   ## SAELens opens what antar wrote and the other way round; SAEBench evaluates it (own environments)
+$(INTEROP_NP)/.done: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing Neuronpedia's library and SAEDashboard beside antar, in $(INTEROP_NP)"
+	$(BIN)/python -m venv $(INTEROP_NP)
+	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'neuronpedia==1.2.1' pytest
+	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'sae-dashboard==0.8.0'
+	@touch $@
+
+test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json $(INTEROP_NP)/.done   ## SAELens, SAEBench, Neuronpedia and SAEDashboard read what antar wrote (environments of their own)
 	ANTAR_SAEBENCH=$(CURDIR)/$(SAEBENCH) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
 	  $(INTEROP)/bin/python -m pytest -rs -m interop tests/interop
+	OMP_NUM_THREADS=1 $(INTEROP_NP)/bin/python -m pytest -m interop tests/interop/test_interop_neuronpedia.py
 
 test-cluster: $(VENV)/.dev   ## a node of two is killed in the middle of extraction (needs root: network namespaces)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rs -m cluster tests/cluster
@@ -94,7 +103,7 @@ format: $(VENV)/.dev  ## format the sources
 	$(BIN)/ruff check --fix-only --quiet src tests docs benchmarks
 	$(BIN)/ruff format src tests docs benchmarks
 
-notebook: $(VENV)/.dev   ## execute docs/demo.ipynb on runs/demo again
+notebook: $(VENV)/.dev   ## execute the notebooks of docs/ on runs/demo again (make demo first)
 	$(BIN)/python docs/execute_notebook.py
 
 $(PEERS)/.done: $(BIN)/python constraints.txt benchmarks/requirements-peers.txt benchmarks/requirements-peers-alone.txt
@@ -137,5 +146,5 @@ bench-gpu: $(VENV)/.run        ## on a CUDA device: extraction at the study's si
 	$(BIN)/python -m benchmarks.train_gpu
 
 clean:           ## remove the virtual environment and caches; runs/ stays
-	rm -rf $(VENV) $(INTEROP) $(SAEBENCH) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
+	rm -rf $(VENV) $(INTEROP) $(SAEBENCH) $(INTEROP_NP) $(PEERS) $(TRIALS) .pytest_cache .ruff_cache .hypothesis build src/*.egg-info
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

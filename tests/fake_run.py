@@ -285,7 +285,7 @@ def _contrast(
     q = 0.001 if real else float(rng.uniform(0.2, 1.0))
     return {
         "contrast": kind, "dictionary": str(one), "side_a": "base" if kind == "shift" else one.trained_on,
-        "side_b": ("chat" if null == "" else null) if kind == "shift" else one.trained_on, "facet": facet,
+        "side_b": one.trained_on if kind != "shift" else "chat" if null in ("", "shuffled") else null, "facet": facet,
         "value": value, "language": language, "latent": latent, "feature": f"{one}/{latent}", "null": null,
         "n_a": 40, "n_b": 40, "documents_a": 20, "documents_b": 20, "mean_a": 0.1, "mean_b": 0.2, "d_av": d,
         "d_lo": d - 0.3, "d_hi": d + 0.3, "hedges_g": d * 0.98, "d_z": d if kind == "shift" else None,

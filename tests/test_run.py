@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
-from antar.run import load_run
+from antar.run import Run, load_run
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +115,18 @@ def test_the_coherence_of_each_feature_is_kept_and_criterion_5_is_its_mean(finis
 
 def test_a_run_of_before_coherence_was_kept_opens(run):
     assert run.coherence.is_empty() and run.coherence.columns == ["feature", "coherence", "coherence_by_texts"]
+
+
+@pytest.mark.slow
+def test_every_table_of_a_finished_run_is_a_polars_frame(finished):
+    run = load_run(finished)
+    tables = [
+        name for name, one in vars(Run).items()
+        if isinstance(one, cached_property) and one.func.__annotations__["return"] == "pl.DataFrame"
+    ]  # fmt: skip
+    assert {"texts", "features", "examples", "contrasts", "labels", "verdicts", "predictions", "energy"} <= set(
+        tables
+    )
+    for name in tables:
+        assert isinstance(getattr(run, name), pl.DataFrame), name
+    assert all(getattr(run, name).height for name in ("texts", "features", "examples", "contrasts", "labels"))

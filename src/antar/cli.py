@@ -15,6 +15,7 @@ import typer
 
 from antar.cli_annotate import annotate
 from antar.cli_saebench import saebench
+from antar.cli_share import export, pull, push
 from antar.core.disk import disk_error
 from antar.core.errors import UserError
 from antar.core.stopping import listen, stopped_by
@@ -28,6 +29,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+for shared in (export, push, pull):
+    app.command()(shared)
 app.add_typer(annotate, name="annotate", help="Blind annotation by people: draw a sheet, merge, read the agreement.")
 
 StudyFile = Annotated[Path, typer.Argument(help="The study file (YAML).", metavar="STUDY")]
@@ -297,23 +300,6 @@ def init(
 
     templates.write_study_file(path)
     typer.echo(f"wrote {path}; edit it, then: antar plan {path}")
-
-
-@app.command()
-def export(
-    run: RunFolder,
-    out: Annotated[Path, typer.Option(help="The folder to write into.", metavar="DIR")],
-    to: Annotated[
-        str, typer.Option(help="npz: activations in the published layout. saelens: dictionaries that sae_lens loads.")
-    ] = "npz",
-    dictionary: Annotated[
-        str | None, typer.Option(help="With --to saelens: only this one, e.g. base.layer06.", metavar="ID")
-    ] = None,
-) -> None:
-    """Write a run's activations or dictionaries for other tools."""
-    from antar.stages.export import export_run
-
-    typer.echo(f"wrote {export_run(run, out, to, dictionary)} files under {out}")
 
 
 @app.command("import")

@@ -52,11 +52,8 @@ def _writing_below(folder: Path, option: str) -> Generator[None]:
 
 
 def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]:
-    """The dictionaries to export: finished, and with a place that is free."""
-    ids = run.dictionary_ids if dictionary is None else [DictionaryId.parse(dictionary)]
-    if not ids:
-        raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
-    finished_dictionaries(run, ids)
+    """The dictionaries to export, each with a place that is free."""
+    ids = finished_dictionaries(run, None if dictionary is None else [DictionaryId.parse(dictionary)])
     for one in ids:
         target = out / one.folder
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -66,9 +63,13 @@ def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]
     return ids
 
 
-def finished_dictionaries(run: Run, ids: Sequence[DictionaryId]) -> None:
-    """Raise UserError unless each is whole, as it was written and of the study as it is now."""
-    for one in ids:
+def finished_dictionaries(run: Run, ids: Sequence[DictionaryId] | None = None) -> list[DictionaryId]:
+    """The dictionaries of the run, or these, each whole, as it was written and of the study as it is now; else a
+    UserError."""
+    if ids is None and not run.dictionary_ids:
+        raise UserError(f"{run.folder}: expected dictionaries, found none made yet; `antar train STUDY` makes them")
+    wanted = list(run.dictionary_ids if ids is None else ids)
+    for one in wanted:
         place = run.folder / "dictionaries" / one.folder
         manifest = read_manifest(place / MANIFEST_NAME)
         if manifest is None:
@@ -82,6 +83,7 @@ def finished_dictionaries(run: Run, ids: Sequence[DictionaryId]) -> None:
                 f"{place}: expected a dictionary of the study as it is now, found one made before "
                 f"{', '.join(changed)} changed; `antar train STUDY` makes it again"
             )
+    return wanted
 
 
 def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -12,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from antar.core.sheets import csv_bytes
 from antar.core.sites import DictionaryId
 from antar.web.explore import compare, dictionaries, feature
 from antar.web.explore.draw import SHEET_HASH, Drawing
@@ -25,7 +24,6 @@ from antar.web.shell import Shell
 COLUMNS = ("feature", "dictionary", "layer", "live", "language", "label", "category", "verdict", "firing_rate",
            "firing_rate_cultural", "firing_rate_control", "coherence", "prediction", "changed", "cultural",
            *(f"{kind}_{name}" for kind in KINDS for name in (*EFFECT, "null")), "facet_value")  # fmt: skip
-_FORMULA = re.compile(r"^[=+\-@\t\r]")
 
 
 def features_csv(shell: Shell, request: Request, opened: Opened) -> Response:
@@ -112,21 +110,8 @@ def _svg(drawing: Drawing, name: str) -> Response:
 
 
 def _csv(name: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    # With a byte order mark, without which spreadsheets take Hindi for Latin-1.
-    body = "\ufeff" + buffer.getvalue()
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Response(body.encode("utf-8", "replace"), media_type="text/csv; charset=utf-8", headers=headers)
-
-
-def _cell(value: Any) -> Any:
-    """A text that a spreadsheet would take for a formula gets an apostrophe, which spreadsheets do not show."""
-    if isinstance(value, str):
-        return f"'{value}" if _FORMULA.match(value) else value.replace("\0", "\u2400")
-    return value
+    return Response(csv_bytes(columns, rows), media_type="text/csv; charset=utf-8", headers=headers)
 
 
 def _plain(name: str) -> str:
