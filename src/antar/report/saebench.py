@@ -33,8 +33,8 @@ def saebench_section(run: Run) -> Section:
     blocks: list[Block] = [
         Paragraph(
             told(
-                "Evaluations of {}, as they are. They decide no criterion: predictive validity asks whether a label tells "
-                "which texts a feature fires on, which none of them asks.",
+                "Evaluations of {}, as they are. They decide no criterion: predictive validity asks whether a label "
+                "tells which texts a feature fires on, which none of them asks.",
                 joined(versions, ", "),
             )
         ),
