@@ -23,8 +23,8 @@ KINDS = {
     "read-only mount": "one line, exit code 2; `show`, `plan`, `serve` and `load_run` still read",
     "file cut short": "found, named, made again bit-identically",
     "byte flipped": "found, named, made again bit-identically (a lock file is refused, a paid call kept aside)",
-    "byte flipped in a killed run": "what no manifest covers yet: shards, records, checkpoints; the same",
-    "manifest of another": "another study's, or a sibling's: nothing is taken for what it is not",
+    "byte flipped in a killed run": "what no manifest covers yet (shards, records, ...): made again bit-identically",
+    "manifest of another": "another study's, a sibling's, or its shard: nothing is taken for what it is not",
     "two runs in one folder": "the second is told who works there, exit code 2; the first ends well",
 }
 """Kind of fault → what must come of it."""

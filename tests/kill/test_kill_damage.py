@@ -137,6 +137,22 @@ def flipped_after_a_kill(stage, nursery, whole, ledger, folder):
 
 
 @pytest.mark.kill
+def test_a_shard_over_its_sibling_in_what_a_killed_run_left(nursery, whole, ledger, tmp_path):
+    write_study(tmp_path)
+    run, command = tmp_path / "runs" / "kill", ("run", "kill.yaml", "--until", "extract")
+    copy_before(whole, run, "extract")
+    killed = nursery.run(*command, cwd=tmp_path, kill_at=("extract", 1, "chat.layer01/.tmp"))
+    assert killed.code == -9, killed.log
+    first, second = (run / f"activations/base.layer01/0000{n}.safetensors" for n in (0, 1))
+    assert first.is_file() and not first.with_name("manifest.json").exists()
+    shutil.copyfile(first, second)
+    with ledger.trial("manifest of another", "a sibling's shard"):
+        done = nursery.run(*command, cwd=tmp_path)
+        assert done.code == 0, done.log
+        assert_equal(run, whole, until="extract")
+
+
+@pytest.mark.kill
 def test_manifests_of_another_study(nursery, whole, ledger, tmp_path):
     other = tmp_path / "other"
     write_study(other).write_text(STUDY.replace("seed: 3", "seed: 4"), encoding="utf-8")

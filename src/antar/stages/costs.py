@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from antar.core.manifest import MANIFEST_NAME, read_manifest
 from antar.core.sites import DictionaryId
+from antar.corpora.config import Dosa, Files, Source
 from antar.corpora.config import Organism as OrganismTexts
-from antar.corpora.config import Source
+from antar.corpora.records import Place
+from antar.corpora.sources import open_source
 from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stream import SAMPLE_ROWS
 from antar.organisms.config import TinyConfig
@@ -37,9 +39,9 @@ def estimate_costs(context: Context) -> list[Cost]:
     # The corpus that is there may be that of a study which read its texts once, or twice.
     counted = int(corpus.facts["n_texts"]) // len(corpus.facts.get("readings", ("one",))) if corpus else None
     n_texts = readings * (sum(filter(None, wanted)) if counted is None else counted)
-    basis = "counted in the corpus" if corpus else "asked for in the study file"
+    basis = "counted in the corpus" if corpus else "asked for in the study file, or in its files before cleaning"
     if not corpus and None in wanted:
-        basis += ", without the sources that are taken whole"
+        basis += "; without the hub's sources that are taken whole"
     if readings > 1:
         basis += "; each is read twice and counted twice"
     tokens = n_texts * study.extract.max_tokens
@@ -149,12 +151,16 @@ def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int | None, width
 
 
 def _asked(source: Source, context: Context) -> list[int | None]:
-    """Texts that a source is asked for, language by language; None where all are taken."""
+    """Texts that a source is asked for, language by language, or that are in its files; None where all are taken from
+    the hub."""
     organism = context.study.models.organism
     # A masked copy of every clue is a text of its own.
     copies = 2 if getattr(source, "masked", False) else 1
     if source.n is None and isinstance(source, OrganismTexts) and isinstance(organism, TinyConfig):
         return [len(probe_texts(organism, load_lexicon()))]
+    if source.n is None and isinstance(source, Files | Dosa):
+        there = open_source(source, Place(context.study_folder, context.hub_folder())).texts
+        return [sum(1 for _ in there) * copies]
     asked = list(source.n.values()) if isinstance(source.n, dict) else [source.n]
     return [None if n is None else n * copies for n in asked]
 
