@@ -135,9 +135,8 @@ def take_annotating(browser: Browser, links: dict[str, str], out: Path) -> None:
             _answer(page, name, done, out)
             done += 1
     base = _base(links[""])
-    for name, address in (("annotate-owner", "/annotate"), ("agreement", "/annotate/agreement")):
-        owner.goto(base + address)
-        owner.screenshot(path=out / f"{name}.png")
+    owner.goto(base + "/annotate/agreement")
+    owner.screenshot(path=out / "agreement.png")
     owner.goto(base + "/annotate/adjudicate")
     case = owner.locator("a[href*='/annotate/adjudicate/']").first
     if case.count():
