@@ -247,6 +247,19 @@ def test_keys_that_come_faster_than_the_server_answers_are_all_kept_in_their_ord
     assert ravi.faults == []
 
 
+def test_a_text_without_a_pattern_is_gone_through_by_keys_alone(server, chromium):
+    ravi = Person(chromium, server, "ravi")
+    ravi.page.goto(f"http://127.0.0.1:{server.port}/annotate/mine/next")
+    ravi.page.wait_for_selector(".texts")
+    item = ravi.item
+    ravi.press("1", "Enter")
+    ravi.page.wait_for_selector("#proposed")
+    ravi.judge("i", "o")
+    state = state_of(sheet_of(server.run), "ravi", item)
+    assert (state.pattern, state.what, state.verdict, state.submitted) == ("1", "", "INVALIDATE", "yes")
+    assert ravi.faults == []
+
+
 def test_a_third_person_decides_and_the_agreement_is_read(server, chromium):
     sheet = sheet_of(server.run)
     for who in ("asha", "ravi"):  # the rest, so that both have answered all

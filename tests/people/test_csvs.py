@@ -31,6 +31,22 @@ def n_writes(sheet) -> int:
         return database.execute("SELECT count(*) FROM writes").fetchone()[0]
 
 
+def test_a_label_that_no_sheet_showed_is_not_judged(sheet, sheets, tmp_path):
+    path = tmp_path / "asha.csv"
+    export_sheet(sheet, "asha", path)
+    rows = read(path)
+    assert not any(row["label"] for row in rows)
+    rows[0] |= {"pattern": "4", "what": "lamps"}
+    rows[1] |= {"pattern": "4", "what": "wells", "verdict": "KEEP", "kind": "cultural"}
+    fill(path, rows)
+    with pytest.raises(UserError, match=r"line \d+: verdict: expected an answer to the label that"):
+        import_sheet(sheet, path)
+    assert n_writes(sheet) == 0
+    rows[1]["label"] = sheets.keys(sheet)[rows[1]["item"]]["label"]  # of another machine's, which showed it
+    fill(path, rows)
+    assert import_sheet(sheet, path) == 1
+
+
 def test_a_spreadsheet_is_filled_in_blind_and_then_with_the_labels(sheet, sheets, tmp_path):
     path, keys = tmp_path / "asha.csv", sheets.keys(sheet)
     assert export_sheet(sheet, "asha", path) == len(keys)
@@ -76,11 +92,14 @@ def test_escaping_a_cell_can_be_undone(cell):
     assert plain(escape_cell(cell)) == cell.strip()
 
 
-def test_semicolons_and_capitals_of_a_spreadsheet_are_read(sheet, tmp_path):
+def test_semicolons_and_capitals_of_a_spreadsheet_are_read(sheet, sheets, tmp_path):
     item = items_for(sheet, "ravi")[0].item
+    label = sheets.keys(sheet)[item]["label"]
     path = tmp_path / "ravi.csv"
     path.write_text(
-        f"item;annotator;pattern;what;verdict;kind;better_label\n{item};ravi;3; x, y ;Keep; LINGUISTIC;\n", "utf-8"
+        "item;annotator;pattern;what;label;verdict;kind;better_label\n"
+        f"{item};ravi;3; x, y ;{label};Keep; LINGUISTIC;\n",
+        "utf-8",
     )
     assert import_sheet(sheet, path) == 1
     state = state_of(sheet, "ravi", item)
@@ -93,7 +112,7 @@ def test_semicolons_and_capitals_of_a_spreadsheet_are_read(sheet, tmp_path):
         (["nosuchitem,asha,3,,,,"], "line 2: item: expected an item of this sheet, found 'nosuchitem'"),
         (["ITEM,asha,9,,,,"], "line 2: pattern: expected 1, 2, 3, 4, 5 or nothing for pattern, found '9'"),
         (["ITEM,asha,3,x,MAYBE,,"], "line 2: verdict: expected KEEP, REVISE, INVALIDATE or nothing"),
-        (["ITEM,asha,,,KEEP,,"], "line 2: verdict: the label has not been shown yet"),
+        (["ITEM,asha,,,KEEP,,"], "line 2: verdict: expected an answer to the label that the sheet shows"),
         (["ITEM,,3,,,,"], "line 2: expected the annotator's name, found nothing"),
         (["ITEM,eve,3,,,,"], "line 2: annotator: expected a person of this sheet, found 'eve'"),
         (["ITEM,asha,3,,,,", "OTHER,ravi,3,,,,"], "line 3: expected the one annotator 'asha', found 'ravi'"),

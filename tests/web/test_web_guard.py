@@ -262,3 +262,9 @@ def test_a_taken_port_a_strange_host_and_a_missing_run_are_one_line(tmp_path):
         listen(0, "no such host")
     with listen(0) as mine:
         assert mine.getsockname()[0] == "127.0.0.1"
+
+
+def test_small_answers_on_a_kept_connection_are_sent_at_once():
+    """A socket that does not say that it is TCP's is not told so by asyncio, and each answer then waits 40 ms."""
+    with listen(0) as listening:
+        assert listening.proto == socket.IPPROTO_TCP

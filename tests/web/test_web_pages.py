@@ -219,6 +219,7 @@ def test_filters_leave_what_they_say(run, browser):
         assert (row["changed"] == "True") == bool(passes & {"shift", "interaction"} or (delta and passes))
         assert (row["cultural"] == "True") == bool(passes & {"culture", "facet"})
     assert all(float(row["firing_rate"]) >= 0.2 for row in asked(firing_min="0,2"))
+    assert asked(firing_min="20") == asked(firing_min="20%") == asked(firing_min="0.2")
     assert all(abs(float(row["shift_d"])) >= 1 for row in asked(of="shift", d_min="1"))
     box = asked(culture_min="-0.1", culture_max="0.1")
     assert box and all(-0.1 <= float(row["culture_d"]) <= 0.1 for row in box)
@@ -342,3 +343,9 @@ def test_dictionaries_and_criteria_stand_beside_their_nulls(run, browser):
     for criterion in run.criteria["criteria"]:
         assert html.escape(criterion["sentence"]) in criteria
     assert criteria.count("threshold") >= 7 and "sham:a, the same counts" in criteria
+
+
+def test_a_bound_that_is_no_number_is_said(browser):
+    page = browser.get("/features", params={"d_min": "<b>abc", "q_max": "0.5"}).text
+    assert "Not a number, so it bounds nothing" in page and "&lt;b&gt;abc" in page
+    assert "Not a number" not in browser.get("/features", params={"q_max": "0.5"}).text

@@ -267,7 +267,10 @@ def test_a_query_takes_only_sense_and_keeps_what_differs():
     assert query.address(page=1) == "/features?text=%E0%A4%A6%E0%A5%80%E0%A4%B5%E0%A4%BE%E0%A4%B2%E0%A5%80&site=base"
     assert Query().address() == "/features"
     assert (
-        bound("0,5") == bound("0.5") == 0.5 and bound("\u22121") == -1 and bound("inf") is None and bound("") is None
+        bound("0,5") == bound("0.5") == bound("50%") == 0.5
+        and bound("\u22121") == -1
+        and bound("inf") is None
+        and bound("") is None
     )
     assert whole("12345678") is None and whole("٣") is None and whole("3") == 3
 

@@ -72,14 +72,18 @@ def import_sheet(path: Path, source: Path) -> int:
                 raise UserError(f"{where}: expected each item once, found {item} as in line {seen[item]}; keep one")
             who, seen[item] = name, line
             try:
-                done += _fill(database, who, item, {field: plain(row.get(name)) for name, field in COLUMNS.items()})
+                given = {field: plain(row.get(name)) for name, field in COLUMNS.items()}
+                done += _fill(database, who, item, given, plain(row.get("label")))
             except UserError as error:
                 raise UserError(f"{where}: {error}") from error
     return done
 
 
-def _fill(database: sqlite3.Connection, who: str, item: str, given: Mapping[str, str]) -> bool:
-    """Write what differs from what stands; True when the item is then submitted. An empty cell takes nothing back."""
+def _fill(database: sqlite3.Connection, who: str, item: str, given: Mapping[str, str], shown: str) -> bool:
+    """Write what differs from what stands; True when the item is then submitted. An empty cell takes nothing back.
+
+    shown: the label that the sheet had, empty in one that was exported before the blind answers were read in
+    """
     check_names(database, who, item)
 
     def put(field: str, value: str) -> State:
@@ -90,6 +94,13 @@ def _fill(database: sqlite3.Connection, who: str, item: str, given: Mapping[str,
     changed = {field: value for field, value in _folded(given).items() if value and value != getattr(state, field)}
     for field, value in changed.items():
         check_value(field, value, field)
+    early = [field for field in ("verdict", "label", "kind") if field in changed]
+    if early and not state.revealed and shown != _label_of(database, item):
+        column = next(name for name, field in COLUMNS.items() if field == early[0])
+        raise UserError(
+            f"{column}: expected an answer to the label that the sheet shows, found one while it shows none; import "
+            "pattern and what first, then export the sheet again"
+        )
     if changed and state.submitted:
         state = put("submitted", "")
     for field in ("pattern", "what"):
@@ -103,6 +114,11 @@ def _fill(database: sqlite3.Connection, who: str, item: str, given: Mapping[str,
     if not state.submitted and state.missing() is None:
         state = put("submitted", "yes")
     return bool(state.submitted)
+
+
+def _label_of(database: sqlite3.Connection, item: str) -> str:
+    ((label,),) = database.execute("SELECT label FROM items WHERE item = ?", (item,)).fetchall()
+    return str(label).strip()
 
 
 def _folded(given: Mapping[str, str]) -> dict[str, str]:

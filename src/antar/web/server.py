@@ -35,7 +35,7 @@ def serve_run(folder: Path | str, port: int, host: str, links: int, open_at: str
         tokens = [secrets.token_urlsafe(32) for _ in range(links)]
         guests = guests_of(run.folder)
         app = create_app(run, tokens, password=password, hosts=hosts_of(host), cookie=f"antar-{taken}", guests=guests)
-        shown = "127.0.0.1" if host in ("localhost", *_ANY) else host
+        shown = "127.0.0.1" if host == "localhost" else socket.gethostname() if host in _ANY else host
         address = f"http://{f'[{shown}]' if ':' in shown else shown}:{taken}"
         for token in tokens:
             say(f"{run.folder}: open {address}/{open_at}?token={token}")
@@ -96,7 +96,8 @@ def listen(port: int, host: str = "127.0.0.1") -> socket.socket:
         family, kind, _, _, address = socket.getaddrinfo(
             host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        listening = socket.socket(family, kind)
+        # By name, not 0: asyncio sends small answers at once (TCP_NODELAY) on sockets that say that they are TCP's.
+        listening = socket.socket(family, kind, socket.IPPROTO_TCP)
     except OSError as error:
         raise UserError(f"--host {host}: expected an address of this machine, found {error.strerror}") from error
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from antar.web.explore.index import Index, Opened
 from antar.web.explore.summary import thresholds
-from antar.web.explore.table import EFFECTS, SORTS, Query, ask
+from antar.web.explore.table import EFFECTS, SORTS, Query, ask, not_numbers
 from antar.web.shell import Shell
 
 TONES = {"KEEP": "good", "REVISE": "mild", "INVALIDATE": "bad"}
@@ -22,6 +22,7 @@ def page(shell: Shell, request: Request, opened: Opened) -> Response:
     answer = shell.page(
         request,
         "features.html.j2",
+        dropped=not_numbers(request.query_params),
         asked=query,
         answer=ask(opened.index, query),
         sites=sites(opened.index),

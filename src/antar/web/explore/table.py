@@ -116,12 +116,19 @@ class Answer:
 
 
 def bound(text: str) -> float | None:
-    """The number that was typed; None for what is none. A comma is a point, and U+2212 is a minus."""
+    """The number that was typed; None for what is none. A comma is a point, U+2212 is a minus, `5%` is 0.05."""
+    share = text.endswith("%")
     try:
-        value = float(text.replace(",", ".").replace("\u2212", "-"))
+        value = float(text.removesuffix("%").replace(",", ".").replace("\u2212", "-"))
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value / (100 if share else 1) if math.isfinite(value) else None
+
+
+def not_numbers(asked: Mapping[str, str]) -> list[str]:
+    """What was typed as a bound and is no number, so that it bounds nothing."""
+    typed = [asked.get(name, "").strip()[:MOST_CHARACTERS] for name in BOUNDS]
+    return [text for text in typed if text and bound(text) is None]
 
 
 def whole(text: str) -> int | None:
@@ -188,6 +195,8 @@ def _kept(query: Query) -> pl.Expr:
         if value is None:
             continue
         column = column.replace("effect_", f"{query.of}_")
+        if column == "firing_rate" and value > 1:
+            value /= 100  # it is shown in percent, and no share is above 1
         size = pl.col(column).abs() if name == "d_min" else pl.col(column)
         conditions.append(size >= value if name.endswith("_min") else size <= value)
     return pl.all_horizontal(conditions).fill_null(False)

@@ -165,6 +165,15 @@ for (const key of waiting()) {
   }
 }
 
+// A page that is loaded again may have been asked for before the last keystrokes arrived, and the store be empty by now:
+// what this tab held last, a moment ago, goes on in its box.
+const RECENT_MS = 30000;
+const lastOf = (field) => `${PREFIX}last/${item}/${field}`;
+for (const [field, box] of Object.entries(boxes)) {
+  const last = box && !box.readOnly && JSON.parse(sessionStorage.getItem(lastOf(field)) || "null");
+  if (last && Date.now() - last.at < RECENT_MS && last.value !== box.value) box.value = last.value;
+}
+
 const answer = (field, value) => {
   complain("");
   put({ item, field, value });
@@ -177,6 +186,7 @@ const keepText = (field) => {
   const box = boxes[field];
   if (!box || box.readOnly || box.value === saved[field]) return;
   saved[field] = box.value;
+  sessionStorage.setItem(lastOf(field), JSON.stringify({ value: box.value, at: Date.now() }));
   const entry = { item, field, value: box.value };
   const former = drafts[field];
   drafts[field] = put(entry);
