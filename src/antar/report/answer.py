@@ -30,8 +30,10 @@ from antar.run import Run
 
 EFFECT = 3
 """Criterion 4's place in criteria.json."""
-ABOUT_SHOWN = 2
-"""Features of each kind that the answer names."""
+ABOUT_SHOWN, ABOUT_LARGE = 2, 6
+"""Features of each kind that the answer names; and of a kind with large ones, each of another value of its facet."""
+NAMED = 12
+"""Flagged concepts that the answer names."""
 _SIZE = ("layers and languages with a sham", "of them, where the cultural shift stands above every sham's")
 
 
@@ -157,9 +159,8 @@ def _tallies(run: Run) -> Tallies:
         ]
         found.append(Tally(value, told("of {}", of), question(run, kind), beside, "none" if value == "0" else "mild"))
     caption = told(
-        "How many features changed much and surely (|d| > {}, q < {}), of those that were tested; and how many do "
-        "where "
-        "nothing changed.",
+        "How many features changed much and surely (|d| > {}, q < {}), of those that fire on enough texts "
+        "for the comparison; and how many do where nothing changed.",
         d,
         q,
     )
@@ -230,12 +231,14 @@ def truth_sentence(truth: Mapping[str, Any]) -> Prose:
         return told("The change was planted, so the answer is known: precision {}, recall {}.", *scores)
     false = [name for name in flagged if name not in listed]
     right = number(len(flagged) - len(false), f"{length(file, 'flagged')} - {length(file, 'false')}")
+    names = joined([quoted(name, at(file, "flagged", place)) for place, name in enumerate(flagged[:NAMED])], ", ")
+    more = ", …" if len(flagged) > NAMED else ""
     said = told(
         "The change was planted here, so the answer is known: {} concepts were changed on purpose. The study’s rule "
-        "flags {}, "
-        "of which {} {} changed",
+        "flags {}{}, of which {} {} changed",
         number(len(listed), length(file, "listed")),
         number(len(flagged), length(file, "flagged")),
+        told(" ({}{})", names, more) if flagged else "",
         right,
         "was" if right == "1" else "were",
     )
@@ -287,12 +290,17 @@ _NULLS = {
 
 def _about(run: Run) -> list[Block]:
     book, rows, (d, q) = FeatureBook(run), change_rows(run.contrasts), thresholds(run)
-    items: list[tuple[str, Prose, Prose]] = []
-    large = False
-    for kind in change_kinds(rows):
-        for row in top_features(rows, kind, q).head(ABOUT_SHOWN).iter_rows(named=True):
-            items.append(_link(book, kind, row))
-            large |= abs(row["d_av"]) > d and row["q"] < q
+    named = {kind: top_features(rows, kind, q).unique("value", keep="first", maintain_order=True) if kind == "facet"
+             else top_features(rows, kind, q) for kind in change_kinds(rows)}  # fmt: skip
+    counted = {kind: its.filter((pl.col("d_av").abs() > d) & (pl.col("q") < q)) for kind, its in named.items()}
+    large = any(its.height for its in counted.values())
+    # Where any is large enough to count, those that are not are left to the section below.
+    shown = (
+        {kind: its.head(ABOUT_LARGE) for kind, its in counted.items()}
+        if large
+        else {kind: its.head(ABOUT_SHOWN) for kind, its in named.items()}
+    )
+    items = [_link(book, kind, row) for kind, its in shown.items() for row in its.iter_rows(named=True)]
     if not items:
         at_q = threshold_words(run)[1]
         return [Paragraph(told("No feature has q < {} in any comparison of the two models, so none is named.", at_q))]
