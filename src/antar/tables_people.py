@@ -19,6 +19,10 @@ MEASURES = {"alpha": "Krippendorff's α", "ac1": "Gwet's AC1", "kappa": "Cohen's
 def show_findings(findings: Findings) -> None:
     """Agreement of all, by site, language and category; each person beside the validator and beside themselves."""
     console = Console(highlight=False, emoji=False)
+    if not any(person.submitted for person in findings.people.values()):
+        names = ", ".join(findings.people) or "nobody"
+        console.print(Text(f"No item is answered yet ({names}); `antar serve` prints each person's link."))
+        return
     if not console.is_terminal:
         console = Console(highlight=False, emoji=False, width=max(console.width, 120))
     table = _table("agreement of people, 95% interval", "question")

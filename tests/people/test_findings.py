@@ -112,3 +112,10 @@ def test_the_consensus_is_compared_with_the_validator_apart(judged, tmp_path, ca
     printed = capsys.readouterr().out
     assert f"{found.questions['verdict'].alpha.value:.2f} [" in printed
     assert "verdict by category" in printed
+
+
+def test_a_sheet_without_answers_is_one_line(sheet, capsys):
+    show_findings(findings_of(sheet, seed=1, bootstraps=5))
+    assert capsys.readouterr().out.splitlines() == [
+        "No item is answered yet (asha, ravi); `antar serve` prints each person's link."
+    ]
