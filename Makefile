@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup demo smollm2 test test-long test-interop test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
-        bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-gpu clean
+        bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-browser bench-gpu clean
 
 help:            ## what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -128,6 +128,9 @@ bench-examples: $(VENV)/.run   ## the top texts of every latent, beside other wa
 
 bench-memory: $(VENV)/.run     ## memory of training, codes, examples and a contrast over 20 million token rows
 	$(BIN)/python -m benchmarks.streaming_memory
+
+bench-browser: $(VENV)/.dev    ## `antar serve` on 62,010 features: pages, search, start, memory
+	$(BIN)/python -m benchmarks.browser_pages
 
 bench-labels: $(VENV)/.run     ## calls/s of the labelling client beside a loop that only keeps the server busy
 	$(BIN)/python -m benchmarks.label_throughput
