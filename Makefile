@@ -10,7 +10,7 @@ TRIALS := .kill-trials.jsonl
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup demo smollm2 test test-long test-interop test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
+.PHONY: help setup demo smollm2 test test-long test-interop test-saelens test-cluster test-slurm test-kill test-browser screenshots lint format notebook peers \
         bench-train bench-recovery bench-examples bench-labels bench-extract bench-memory bench-browser bench-gpu clean
 
 help:            ## what can be made
@@ -45,7 +45,7 @@ demo: $(VENV)/.run    ## the whole study on a model pair with planted truth, in 
 smollm2: $(VENV)/.smollm2   ## the study on SmolLM2-135M and its fine-tune, on real texts
 	$(BIN)/antar run studies/smollm2.yaml
 
-test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 cores)
+test: $(VENV)/.dev    ## the tests (under 8 minutes on 2 quiet cores)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: $(VENV)/.dev   ## what takes minutes by itself: thousands of calls to a failing server, a token-level study on Ray
@@ -69,6 +69,9 @@ $(INTEROP_NP)/.done: pyproject.toml constraints.txt | $(BIN)/python
 	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e . 'neuronpedia==1.2.1' pytest
 	$(INTEROP_NP)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'sae-dashboard==0.8.0'
 	@touch $@
+
+test-saelens: $(INTEROP)/.done   ## of test-interop, SAELens alone: what CI has the time for
+	OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 $(INTEROP)/bin/python -m pytest -m interop tests/interop/test_interop_saelens.py
 
 test-interop: $(INTEROP)/.done $(SAEBENCH)/antar-saebench.json $(INTEROP_NP)/.done   ## SAELens, SAEBench, Neuronpedia and SAEDashboard read what antar wrote (environments of their own)
 	ANTAR_SAEBENCH=$(CURDIR)/$(SAEBENCH) OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 \
