@@ -81,7 +81,8 @@ def dictionary_card(run: Run, one: DictionaryId, texts: bool, saelens: bool, lic
     return "\n\n".join([
         front, f"# {escaped(one)}", said, _question(run),
         _table(("", ""), [(name, value) for name, value in facts]),
-        _models(run, sides_of(one), "Models" if ours else "Read here on"), _data(run, texts), *recipe, _criteria(run), _limits(run, texts, one), use,
+        _models(run, sides_of(one), "Models" if ours else "Read here on"), _data(run, texts), *recipe,
+        _criteria(run), _limits(run, texts, one), use,
         _origin(run),
     ]) + "\n"  # fmt: skip
 
@@ -189,8 +190,8 @@ def _licence_of(run: Run, license: str | None, ids: Sequence[DictionaryId] | Non
     """That the weights of imported dictionaries (`ids`, or all of the run) may be under another licence."""
     if license is None or not (imported_ids(run) if ids is None else ids):
         return []
-    return [f"The licence, {escaped(license)}, is stated by whoever pushed this. Weights that were imported may be under "
-            "another: their source says."]  # fmt: skip
+    return [f"The licence, {escaped(license)}, is stated by whoever pushed this. Weights that were imported may be "
+            "under another: their source says."]  # fmt: skip
 
 
 def _criteria(run: Run) -> str:

@@ -20,8 +20,9 @@ def imported_words(run: Run, one: DictionaryId, origin: Origin) -> str:
     place = f", layer {one.layer}" + (f" of {origin.read_on}, which is another model" if origin.read_on else "")
     return (
         f"A dictionary that was {origin.line} into antar's study {run.study['study']}, and measured there on "
-        f"{one.trained_on}{place}. antar did not train it here: by whom, on what and how it was trained is in its source's "
-        "metadata, in cfg.json under about, as far as the source says it. Width, latents and k below are its own."
+        f"{one.trained_on}{place}. antar did not train it here: by whom, on what and how it was trained is in its "
+        "source's metadata, in cfg.json under about, as far as the source says it. "
+        "Width, latents and k below are its own."
     )
 
 

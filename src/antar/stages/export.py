@@ -87,7 +87,7 @@ def finished_dictionaries(run: Run, ids: Sequence[DictionaryId] | None = None) -
     return wanted
 
 
-def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool, as_read: bool) -> int:
+def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool, as_read: bool = False) -> int:
     """Write `ids`; `asked`: they were asked for by name; `as_read`: as `saelens_metadata` says."""
     written: list[Path] = []
     left_out: list[str] = []
@@ -111,10 +111,11 @@ def saelens_metadata(run: Run, one: DictionaryId, as_read: bool = False) -> dict
     """What SAELens should know about the activations that a dictionary takes.
 
     `model_name` and `hook_name` tell SAELens where to attach a dictionary. One that was trained on a difference of
-    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes. Of an imported one they are its
-    source's, and `antar` says that it was imported; as_read: the study's, on which it is read, all the same.
+    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes. Of
+    an imported one they are its source's, and `antar` says that it was imported; as_read: the study's, on which it
+    is read, all the same.
     """
-    origin = None if as_read else run.origin(one)
+    origin = run.origin(one) if one.is_imported and not as_read else None
     if origin is not None:
         return _imported_metadata(run, one, origin)
     models = run.study["models"]

@@ -101,8 +101,8 @@ def say_other_k(one: DictionaryId, dictionary: Dictionary, metrics: Mapping[str,
     l0 = metrics["parts"].get("train", {}).get("l0")
     if dictionary.kind != "topk" and l0 is not None and abs(l0 - dictionary.k) > OTHER_K * dictionary.k:
         say(
-            f"  {one}: k is {dictionary.k} as told, and {l0:.4g} of its latents fire on a row here (measured L0); read "
-            "its numbers with that, or set k"
+            f"  {one}: k is {dictionary.k} as told, and {l0:.4g} of its latents fire on a row here (measured L0); "
+            "read its numbers with that, or set k"
         )
 
 
