@@ -216,7 +216,7 @@ def test_what_is_not_there_is_told(fake, tmp_path, hub):
     with pytest.raises(UserError, match=r"found 500: .*try again later"):
         push_run(fake, REPO, Push())
     hub.fails = lambda *_: None
-    with pytest.raises(UserError, match="expected what the hub takes, found Invalid metadata"):
+    with pytest.raises(UserError, match="--license: expected a licence that the hub knows"):
         push_run(fake, REPO, Push(license="my-own"))
     assert len(hub.repositories["model", REPO]["main"]) == 2
     hub.commit("model", "somebody/saes", {"cfg.json": b"{}", "sae_weights.safetensors": b""})

@@ -25,6 +25,7 @@ from antar.stages.export import export_run, import_dictionary
 from antar.stages.imported import check_imported
 from antar.stages.train import artifacts as train_artifacts
 from micro import MICRO
+from walk import check_page
 
 D, N, K = 32, 24, 4
 NAME = "base.layer01.imported_theirs"
@@ -314,3 +315,10 @@ def test_a_k_that_is_not_what_fires_is_said(tmp_path, capsys):
     run_study(context, until="train")
     l0 = load_run(context.folder).metrics("base.layer01.imported_relu")["parts"]["train"]["l0"]
     assert l0 > 2 and f"k is 1 as told, and {l0:.4g} of its latents fire" in capsys.readouterr().err
+
+
+def test_what_the_report_says_of_it_comes_from_its_files(run):
+    page = (run.folder / "report/index.html").read_text(encoding="utf-8")
+    assert f"dictionaries/{NAME}/metrics.json#/imported/metadata/model_name" in page
+    wrong, derived = check_page(page, run.folder)
+    assert wrong == [] and derived > 100

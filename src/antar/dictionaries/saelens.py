@@ -14,8 +14,8 @@ compared is the pre-activation times ‖d_j‖. SAELens compares just that where
 Where it is false the same latents are chosen only if all rows are equally long; then all are divided by the one
 length. Rows that only the rounding of a 16-bit file made unequal are each divided by their own, and the encoder keeps
 the one length, so that the same latents are chosen. Any other is refused, since no antar dictionary selects as it
-does. A threshold is each latent's own, so `standard` (ReLU: θ = 0) and `jumprelu` may have any lengths. A negative θ_j is
-0, because the ReLU comes first.
+does. A threshold is each latent's own, so `standard` (ReLU: θ = 0) and `jumprelu` may have any lengths. A negative
+θ_j is 0, because the ReLU comes first.
 """
 
 from __future__ import annotations

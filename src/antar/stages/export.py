@@ -9,7 +9,7 @@ from typing import Any
 
 from antar.core.errors import UserError
 from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
-from antar.core.origin import Origin
+from antar.core.origin import FOLDER_KEY, Origin
 from antar.core.progress import say
 from antar.core.sites import UNTRAINED, DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
@@ -206,5 +206,5 @@ def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
     found = read_saelens(source)
     dictionary = as_dictionary(source, found, k)
     with _writing_below(out, "--to"):
-        dictionary.save(out, found.about)
+        dictionary.save(out, {FOLDER_KEY: source.resolve().name, **found.about})
     return out
