@@ -261,7 +261,8 @@ def test_cards_say_that_it_was_imported(run, tmp_path):
     card = (tmp_path / "one/README.md").read_text("utf-8").replace("\\", "")
     assert "imported from theirs (source model a-model, hook blocks.1.hook_resid_post)" in card
     assert f"| width, latents, k | {D}, {N}, {K} |" in card and "## Recipe" not in card and "base_model" not in card
-    assert "stated by whoever pushed this" in card
+    assert "stated by whoever pushed this" in card and "layer 1 of base, by its name another model" in card
+    assert "It was measured here on text vectors (mean" in card and "dictionaries were trained on" not in card
     told = json.loads((tmp_path / "one/saelens/cfg.json").read_text("utf-8"))["metadata"]
     assert told["model_name"] == "a-model"
     push_run(run.folder, f"{tmp_path}/all", Push(license="mit"))

@@ -17,7 +17,7 @@ def imported_ids(run: Run) -> list[DictionaryId]:
 
 def imported_words(run: Run, one: DictionaryId, origin: Origin) -> str:
     """The first paragraph of its card."""
-    place = f", layer {one.layer}" + (f" of {origin.read_on}, which is another model" if origin.read_on else "")
+    place = f", layer {one.layer}" + (f" of {origin.read_on}, by its name another model" if origin.read_on else "")
     return (
         f"A dictionary that was {origin.line} into antar's study {run.study['study']}, and measured there on "
         f"{one.trained_on}{place}. antar did not train it here: by whom, on what and how it was trained is in its "
