@@ -212,8 +212,8 @@ def _limits(run: Run, texts: bool, one: DictionaryId | None = None) -> str:
     lines: list[str] = []
     if run.study["extract"]["pooling"] != "none":
         pooling = run.study["extract"]["pooling"]
-        lines.append(f"It was measured here on text vectors ({pooling} over a text's tokens); what it was trained on is "
-                     "for its source to say." if one is not None and one.is_imported else
+        lines.append(f"It was measured here on text vectors ({pooling} over a text's tokens); what it was trained on "
+                     "is for its source to say." if one is not None and one.is_imported else
                      f"Activations are text vectors ({pooling} over a text's tokens). Single tokens have larger "
                      "norms and other directions than the dictionaries were trained on.")  # fmt: skip
     if one is not None and len(sides_of(one)) > 1:
