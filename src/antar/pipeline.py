@@ -301,8 +301,12 @@ class StagePlan:
 def plan_study(context: Context) -> list[StagePlan]:
     """What `run_study` would do, stage by stage. Reads manifests and checksums; writes and runs nothing."""
     plans: list[StagePlan] = []
+    refused = _refused_imports(context)
     for stage in stages_of(context.study):
         stale_before = next((plan.stage for plan in plans if not plan.fresh), None)
+        if stage.name == "train" and refused is not None:
+            plans.append(StagePlan(stage.name, [f"cannot run yet: {refused}"]))
+            continue
         try:
             states = [artifact.state() for artifact in stage.artifacts(context)]
         except NotReady as gap:
@@ -314,6 +318,15 @@ def plan_study(context: Context) -> list[StagePlan]:
         reasons = [line for state in states if not state.fresh for line in state.why()]
         plans.append(StagePlan(stage.name, reasons, waits_for=stale_before))
     return plans
+
+
+def _refused_imports(context: Context) -> UserError | None:
+    """What `antar run` would refuse an imported dictionary for before anything else."""
+    try:
+        check_imported(context)
+    except UserError as problem:
+        return problem
+    return None
 
 
 def free_bytes(folder: Path) -> int:

@@ -19,6 +19,7 @@ import yaml
 
 from antar.core.errors import UserError
 from antar.core.manifest import Manifest, read_manifest
+from antar.core.origin import Origin, origin_of
 from antar.core.shards import shard_paths
 from antar.core.sites import IMPORTED, UNTRAINED, DictionaryId, Site, codes_folder
 from antar.interpret.records import (
@@ -52,6 +53,11 @@ STAGE_OF = {
     "criteria.json": "measure",
 }
 """First part of a path in a run folder (or the path) → the command that makes it."""
+
+SHARE_NAME = "antar-share.json"
+"""In a run that was pulled: what was pushed."""
+LEFT_OUT = ("corpus/texts.parquet", "features/examples.parquet")
+"""What a push leaves out unless it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +264,11 @@ class Run:
     def metrics(self, dictionary: DictionaryId | str) -> dict[str, Any]:
         return self._json(f"dictionaries/{_as_id(dictionary).folder}/metrics.json")
 
+    def origin(self, dictionary: DictionaryId | str) -> Origin | None:
+        """What its source says of an imported dictionary; None for one of the study's own."""
+        one = _as_id(dictionary)
+        return origin_of(self.metrics(one).get("imported") or {}) if one.is_imported else None
+
     def latent_scaling(self, dictionary: DictionaryId | str) -> pl.DataFrame:
         """How much of each latent of a crosscoder is in base and in chat: one row a latent."""
         return self._parquet(f"dictionaries/{_as_id(dictionary).folder}/latent_scaling.parquet")
@@ -313,6 +324,11 @@ class Run:
     def _path(self, name: str) -> Path:
         path = self.folder / name
         if not path.exists():
+            if name in LEFT_OUT and (self.folder / SHARE_NAME).is_file():
+                raise UserError(
+                    f"{path}: not here, since the push of this run left texts and examples out; pull one that was "
+                    "pushed with --with-texts, or make the run from its study"
+                )
             verb = STAGE_OF.get(name) or STAGE_OF.get(name.split("/", maxsplit=1)[0], "run")
             raise UserError(f"{path}: not made yet; `antar {verb} STUDY` makes it")
         return path

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
@@ -325,3 +326,43 @@ def test_batchtopk_goes_out_with_its_threshold_and_a_crosscoder_stays(tmp_path: 
     )
     with pytest.raises(UserError, match="found a crosscoder"):
         _export_dictionaries(run, tmp_path / "x", run.dictionary_ids, asked=True)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("lengths", ["unit", "equal"])
+def test_rows_that_only_rounding_made_unequal_are_made_unit(
+    tmp_path: Path, dtype: torch.dtype, lengths: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = foreign(tmp_path, lengths=lengths)
+    path = folder / "sae_weights.safetensors"
+    tensors = {name: torch.from_numpy(array).to(dtype) for name, array in load_file(path).items()}
+    off = 0.003 if dtype == torch.bfloat16 else 0.0004
+    row = tensors["W_dec"][0].double()
+    tensors["W_dec"][0] = (row / row.norm() * (1 + off) * (0.7 if lengths == "equal" else 1)).to(dtype)
+    save_torch(tensors, path)
+    found = read_saelens(folder)
+    assert "equal but for the rounding of the file; each is made unit" in capsys.readouterr().err
+    norms = torch.linalg.vector_norm(found.weights.decoder_nd, dim=1)
+    assert float((norms - 1).abs().max()) < 1e-6
+    save_file({name: tensor.float().numpy() for name, tensor in tensors.items()}, path)  # what sae_forward reads
+    for x_d in acts():
+        theirs, their_x_d = sae_forward(folder, x_d)
+        ours, our_x_d = portable_forward(found, x_d)
+        assert ours == theirs, "the same latents are chosen"
+        np.testing.assert_allclose(our_x_d, their_x_d, rtol=0.02, atol=0.02 * np.abs(their_x_d).max())
+    with pytest.raises(UserError, match="other latents would fire"):
+        read_saelens(folder)  # float32 rounds by no such share
+    tensors["W_dec"][0] *= 1.05
+    save_torch(tensors, path)
+    with pytest.raises(UserError, match="other latents would fire"):
+        read_saelens(folder)
+
+
+@pytest.mark.parametrize("name", ["sae_weights.safetensors", "cfg.json"])
+def test_a_folder_in_the_place_of_a_file_is_refused(tmp_path: Path, name: str) -> None:
+    folder = foreign(tmp_path, lengths="unit")
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(UserError, match=f"{name}: expected") as caught:
+        read_saelens(folder)
+    assert "\n" not in str(caught.value)

@@ -48,7 +48,7 @@ def test_a_run_goes_to_the_hub_and_comes_back_pinned(fake, tmp_path, hub, capsys
     sha, files = hub.files("model", REPO)
     assert said.endswith(f"to {REPO}@{sha}") and hub.private["model", REPO]
     assert len(hub.repositories["model", REPO]["main"]) == 2, "the repository's own commit, and one of the run"
-    assert "texts and examples stay here" in capsys.readouterr().err
+    assert "texts and examples stayed here" in capsys.readouterr().err
     pull_run(REPO, tmp_path / "back")
     assert f"main is {sha} today" in capsys.readouterr().err
     back = checksums(tmp_path / "back")
@@ -61,8 +61,12 @@ def test_a_run_goes_to_the_hub_and_comes_back_pinned(fake, tmp_path, hub, capsys
     acts_nd = ours.activations("base", 1)
     codes = [run.dictionary("base.layer01").encode(acts_nd).values_nk for run in (ours, theirs)]
     np.testing.assert_array_equal(*codes)
-    with pytest.raises(UserError, match="not made yet"):
+    with pytest.raises(UserError, match="the push of this run left texts and examples out"):
         _ = theirs.texts
+    with pytest.raises(UserError, match="pushed with --with-texts"):
+        _ = theirs.examples
+    with pytest.raises(UserError, match="not made yet"):
+        theirs.activations("base", 1)
     # What is pinned stays what it was when somebody pushes again.
     hub.commit("model", REPO, {"study.yaml": b"study: another\n"})
     pull_run(f"{REPO}@{sha}", tmp_path / "pinned")
@@ -84,6 +88,12 @@ def test_nothing_of_this_machine_goes_along(fake, tmp_path, hub):
     for name in [name for name in files if name.endswith("manifest.json")]:
         (tmp_path / "manifest.json").write_bytes(files[name])
         assert read_manifest(tmp_path / "manifest.json") is not None, f"{name} is sealed again"
+
+
+def test_a_licence_that_the_hub_does_not_know_is_named(fake, hub, capsys):
+    with pytest.raises(UserError, match=r"--license: expected .* found 'my-licence'") as refused:
+        push_run(fake, REPO, Push(license="my-licence"))
+    assert "\n" not in str(refused.value) and "stayed here" not in capsys.readouterr().err
 
 
 def test_texts_go_only_when_asked_for(fake, tmp_path, hub):
@@ -206,7 +216,7 @@ def test_what_is_not_there_is_told(fake, tmp_path, hub):
     with pytest.raises(UserError, match=r"found 500: .*try again later"):
         push_run(fake, REPO, Push())
     hub.fails = lambda *_: None
-    with pytest.raises(UserError, match="expected what the hub takes, found Invalid metadata"):
+    with pytest.raises(UserError, match="--license: expected a licence that the hub knows"):
         push_run(fake, REPO, Push(license="my-own"))
     assert len(hub.repositories["model", REPO]["main"]) == 2
     hub.commit("model", "somebody/saes", {"cfg.json": b"{}", "sae_weights.safetensors": b""})

@@ -19,10 +19,13 @@ from antar.dictionaries import load_dictionary
 from antar.dictionaries.saelens import read_saelens
 from antar.pipeline import open_study, plan_study, run_study
 from antar.run import load_run
+from antar.share.push import Push, push_run
 from antar.stages.context import Context
 from antar.stages.export import export_run, import_dictionary
+from antar.stages.imported import check_imported
 from antar.stages.train import artifacts as train_artifacts
 from micro import MICRO
+from walk import check_page
 
 D, N, K = 32, 24, 4
 NAME = "base.layer01.imported_theirs"
@@ -228,3 +231,95 @@ def test_the_output_of_a_block_may_be_named_as_the_next_ones_input(tmp_path):
         foreign(tmp_path / "sae", hook=hook)
         open_and_check = open_study(write_study(tmp_path, [ENTRY]), tmp_path / "runs")
         run_study(open_and_check, until="organism")
+
+
+def test_what_its_source_says_stays_with_it(run, tmp_path):
+    about = json.loads((run.folder / "dictionaries" / NAME / "cfg.json").read_text("utf-8"))["about"]
+    assert about["metadata"]["model_name"] == "a-model" and about["imported_from"] == "theirs"
+    origin = run.origin(NAME)
+    assert origin.line == "imported from theirs (source model a-model, hook blocks.1.hook_resid_post)"
+    assert run.origin("base.layer01") is None and "trained by antar on delta, layer 1" in run.origin(BACK).line
+    page = (run.folder / "report/index.html").read_text(encoding="utf-8")
+    assert f"{NAME} (imported)" in page and "The study&#39;s recipe is not its own" in page.replace("'", "&#39;")
+
+
+def test_it_goes_out_as_its_sources_and_not_as_the_studys(run, tmp_path):
+    export_run(run.folder, tmp_path / "out", "saelens", NAME)
+    told = json.loads((tmp_path / "out" / NAME / "cfg.json").read_text("utf-8"))["metadata"]
+    assert told["model_name"] == "a-model" and told["hook_name"] == "blocks.1.hook_resid_post"
+    assert told["antar"]["imported"] == run.origin(NAME).line and "checkpoints" not in told["antar"]
+    assert told["sae_lens_version"] == "6.0.0", "the version of this file, not of the source's"
+    again = read_saelens(tmp_path / "out" / NAME)
+    assert torch.equal(again.weights.decoder_nd, run.dictionary(NAME).weights.decoder_nd)
+    export_run(run.folder, tmp_path / "inside", "saelens", NAME, inside=True)
+    told = json.loads((tmp_path / "inside" / NAME / "cfg.json").read_text("utf-8"))["metadata"]
+    assert told["model_name"] == "antar-organism-tiny/base", "SAEBench attaches it to what it is read on"
+
+
+def test_cards_say_that_it_was_imported(run, tmp_path):
+    push_run(run.folder, f"{tmp_path}/one", Push(dictionary=NAME, license="mit"))
+    card = (tmp_path / "one/README.md").read_text("utf-8").replace("\\", "")
+    assert "imported from theirs (source model a-model, hook blocks.1.hook_resid_post)" in card
+    assert f"| width, latents, k | {D}, {N}, {K} |" in card and "## Recipe" not in card and "base_model" not in card
+    assert "stated by whoever pushed this" in card and "layer 1 of base, by its name another model" in card
+    assert "It was measured here on text vectors (mean" in card and "dictionaries were trained on" not in card
+    told = json.loads((tmp_path / "one/saelens/cfg.json").read_text("utf-8"))["metadata"]
+    assert told["model_name"] == "a-model"
+    push_run(run.folder, f"{tmp_path}/all", Push(license="mit"))
+    card = (tmp_path / "all/README.md").read_text("utf-8").replace("\\", "")
+    assert f"| {NAME} | imported from theirs" in card and "stated by whoever pushed this" in card
+    push_run(run.folder, f"{tmp_path}/own", Push(dictionary="base.layer01", license="mit"))
+    card = (tmp_path / "own/README.md").read_text("utf-8")
+    assert "imported" not in card and "## Recipe" in card
+
+
+@pytest.mark.parametrize("given", [{"side": "base", "layer": 1}, {"side": "delta", "layer": 0}])
+def test_a_dictionary_of_antars_own_from_elsewhere_is_refused(context, tmp_path, given):
+    source = context.folder / "dictionaries/delta.layer01"
+    path = write_study(tmp_path, [{"path": str(source), "name": "own", **given}])
+    path.write_text(path.read_text("utf-8").replace("- 1\n", "- 0\n  - 1\n"), encoding="utf-8")
+    with pytest.raises(UserError, match="found one that antar trained on delta, layer 1") as refused:
+        run_study(open_study(path, tmp_path / "runs"))
+    assert "\n" not in str(refused.value)
+
+
+def test_another_model_is_said_and_stands_in_the_report(run, context, capsys):
+    check_imported(context)
+    said = capsys.readouterr().err
+    assert f"{NAME} was trained on a-model, read here on base" in said and f"{BACK} was" not in said
+    page = (run.folder / "report/index.html").read_text(encoding="utf-8")
+    assert "is read here on" in page
+
+
+def test_the_plan_checks_imports_too(tmp_path):
+    truncated(tmp_path / "sae")
+    context = open_study(write_study(tmp_path, [ENTRY]), tmp_path / "runs")
+    (train,) = [plan for plan in plan_study(context) if plan.stage == "train"]
+    assert "expected a whole safetensors file" in train.reasons[0] and not train.fresh
+    foreign(tmp_path / "sae")
+    (train,) = [plan for plan in plan_study(context) if plan.stage == "train"]
+    assert not train.reasons
+
+
+def test_another_width_is_refused_before_anything_is_run(tmp_path):
+    foreign(tmp_path / "sae", d=D + 1)
+    context = open_study(write_study(tmp_path, [ENTRY]), tmp_path / "runs")
+    with pytest.raises(UserError, match=rf"width {D}, .* found {D + 1}; it is of another model: use one of"):
+        run_study(context)
+    assert not (context.folder / "corpus").exists()
+
+
+def test_a_k_that_is_not_what_fires_is_said(tmp_path, capsys):
+    foreign(tmp_path / "sae", architecture="standard", rescale_acts_by_decoder_norm=False)
+    only = [{"path": "sae", "name": "relu", "layer": 1, "k": 1}]
+    context = open_study(write_study(tmp_path, only, kinds=[], baselines=[]), tmp_path / "runs")
+    run_study(context, until="train")
+    l0 = load_run(context.folder).metrics("base.layer01.imported_relu")["parts"]["train"]["l0"]
+    assert l0 > 2 and f"k is 1 as told, and {l0:.4g} of its latents fire" in capsys.readouterr().err
+
+
+def test_what_the_report_says_of_it_comes_from_its_files(run):
+    page = (run.folder / "report/index.html").read_text(encoding="utf-8")
+    assert f"dictionaries/{NAME}/metrics.json#/imported/metadata/model_name" in page
+    wrong, derived = check_page(page, run.folder)
+    assert wrong == [] and derived > 100

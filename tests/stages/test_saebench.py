@@ -263,3 +263,18 @@ def test_a_job_that_fails_tells_its_last_line_and_where_the_rest_is(tmp_path):
     (tmp_path / "work").mkdir()
     with pytest.raises(UserError, match=r"failed: ModuleNotFoundError: No module named 'sae_bench.*a\.log\)"):
         Environment(tmp_path, {}).run(job, tmp_path / "work", tmp_path / "logs/a.log", online=False)
+
+
+def test_a_data_set_that_is_not_there_is_refused_before_anything_is_run(folder, tmp_path):
+    python = tmp_path / "sb/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho a warning of some package\necho \'["42_temp_sense", "126_art_type_book"]\'\n')
+    python.chmod(0o755)
+    bench = stand_in(tmp_path / "sb")
+    with pytest.raises(UserError, match=r"--dataset: expected one of the 2 of sae-probes .*42_temp.*, found nope"):
+        run_saebench(folder / "runs/micro", bench, Wanted(datasets=("42_temp_sense", "nope")))
+    assert not bench.jobs and not (folder / "runs/micro/saebench").exists()
+    run_saebench(folder / "runs/micro", bench, Wanted(datasets=("42_temp_sense",), only=(PROBES,)))
+    assert bench.jobs, "one that is there is run"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    assert bench.data_sets() is None and stand_in(tmp_path / "none").data_sets() is None

@@ -56,7 +56,7 @@ def read_object(folder: Path, missing: str, again: str) -> dict[str, Any]:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{folder}: expected {missing}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: expected JSON, found {error}; {again}") from error
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}; {again}")
@@ -117,7 +117,7 @@ def read_tensors(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[st
     try:
         with safe_open(path, framework="numpy") as handle:
             tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
-    except (FileNotFoundError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: expected a whole safetensors file, found {error}; train it again") from error
     if tensors.keys() != shapes.keys():
         raise UserError(f"{path}: expected the tensors {', '.join(shapes)}, found {', '.join(sorted(tensors))}")

@@ -12,9 +12,10 @@ vary into antar's form, in fp64 (d_j is row j of W_dec, e_j its encoder row, s t
 The last line leaves every reconstruction as it was, but a TopK compares latents with each other: after it, what is
 compared is the pre-activation times ‖d_j‖. SAELens compares just that where `rescale_acts_by_decoder_norm` is true.
 Where it is false the same latents are chosen only if all rows are equally long; then all are divided by the one
-length, and otherwise the dictionary is refused, since no antar dictionary selects as it does. A threshold is each
-latent's own, so `standard` (ReLU: θ = 0) and `jumprelu` may have any lengths. A negative θ_j is 0, because the ReLU
-comes first.
+length. Rows that only the rounding of a 16-bit file made unequal are each divided by their own, and the encoder keeps
+the one length, so that the same latents are chosen. Any other is refused, since no antar dictionary selects as it
+does. A threshold is each latent's own, so `standard` (ReLU: θ = 0) and `jumprelu` may have any lengths. A negative
+θ_j is 0, because the ReLU comes first.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from torch import Tensor
 
 from antar.core.atomic import write_json, write_safetensors
 from antar.core.errors import UserError
+from antar.core.progress import say
 from antar.dictionaries.batchtopk import BatchTopK
 from antar.dictionaries.files import CONFIG_FILE, WEIGHTS_FILE, read_object
 from antar.dictionaries.topk import TopK
@@ -44,6 +46,8 @@ ARCHITECTURES = ("topk", "standard", "jumprelu")
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "float16": torch.float16, "bfloat16": torch.bfloat16}
 EQUAL_LENGTHS = 1e-4
 """Rows whose lengths differ by less than this share are equally long (and unit, if that is their length)."""
+ROUNDING = {torch.bfloat16: 2**-7, torch.float16: 2**-10}
+"""The same, of rows that were equally long before they were rounded to these: one unit in the last place."""
 
 
 @dataclass(frozen=True)
@@ -107,17 +111,21 @@ def write_saelens(
 def read_saelens(folder: Path) -> Portable:
     """The dictionary in a SAELens folder, folded as above. Raises a one-line UserError for what cannot be."""
     config = _read_config(folder)
-    tensors = _read_tensors(folder, config)
+    tensors, rounding = _read_tensors(folder, config)
     encoder_nd, bias_n = tensors["W_enc"].T, tensors["b_enc"]
     decoder_nd, bias_d = tensors["W_dec"], tensors["b_dec"]
     scale = _input_scale(folder, config)
     encoder_nd, decoder_nd, bias_d = encoder_nd * scale, decoder_nd / scale, bias_d / scale
     if not config.apply_b_dec_to_input:
         bias_n = bias_n + encoder_nd @ bias_d
-    lengths_n = _lengths(folder, config, torch.linalg.vector_norm(decoder_nd, dim=1))
+    own_n = torch.linalg.vector_norm(decoder_nd, dim=1)
+    lengths_n = _lengths(folder, config, own_n, rounding)
     # A row of zeros adds nothing, so its latent need not fire: all else of it is 0 too, and any direction will do.
     silent_n = lengths_n == 0
-    decoder_nd = decoder_nd / torch.where(silent_n, 1.0, lengths_n)[:, None]
+    # Where the file's rounding alone makes rows unequal, each is made unit by its own length, and the encoder, which
+    # chooses latents, by the one that all have.
+    by_n = own_n if float((own_n - lengths_n).abs().max()) > EQUAL_LENGTHS * float(lengths_n.max()) else lengths_n
+    decoder_nd = decoder_nd / torch.where(silent_n, 1.0, by_n)[:, None]
     decoder_nd[silent_n, 0] = 1.0
     weights = Weights(encoder_nd * lengths_n[:, None], bias_n * lengths_n, decoder_nd, bias_d)
     threshold_n = None
@@ -261,8 +269,9 @@ def _count(path: Path, found: Mapping[str, Any], name: str) -> int:
     return value
 
 
-def _read_tensors(folder: Path, config: _Config) -> dict[str, Tensor]:
-    """The checked tensors in fp64, rounded first to the dtype that SAELens computes with, as it does on loading."""
+def _read_tensors(folder: Path, config: _Config) -> tuple[dict[str, Tensor], float]:
+    """The checked tensors in fp64, rounded first to the dtype that SAELens computes with, as it does on loading; and
+    by which share that, or the dtype of the file, may have changed a decoder row's length."""
     path, n, d = folder / WEIGHTS_FILE, config.d_sae, config.d_in
     shapes = {"W_enc": (d, n), "b_enc": (n,), "W_dec": (n, d), "b_dec": (d,)}
     if config.architecture == "jumprelu":
@@ -270,7 +279,7 @@ def _read_tensors(folder: Path, config: _Config) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as handle:
             tensors: dict[str, Tensor] = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118
-    except (FileNotFoundError, SafetensorError) as error:
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: expected a whole safetensors file, found {error}; save the SAE again") from error
     if "scaling_factor" in tensors and bool((tensors["scaling_factor"] == 1).all()):
         del tensors["scaling_factor"]  # once written always, and then without effect
@@ -288,7 +297,8 @@ def _read_tensors(folder: Path, config: _Config) -> dict[str, Tensor]:
             )
         if not bool(torch.isfinite(tensors[name]).all()):
             raise UserError(f"{path}: expected finite numbers in {name}, found NaN or infinity; save the SAE again")
-    return {name: tensors[name].to(config.dtype).double() for name in shapes}
+    rounding = max(ROUNDING.get(dtype, EQUAL_LENGTHS) for dtype in (tensors["W_dec"].dtype, config.dtype))
+    return {name: tensors[name].to(config.dtype).double() for name in shapes}, rounding
 
 
 def _input_scale(folder: Path, config: _Config) -> float:
@@ -308,8 +318,9 @@ def _input_scale(folder: Path, config: _Config) -> float:
     return float(scale)
 
 
-def _lengths(folder: Path, config: _Config, lengths_n: Tensor) -> Tensor:
-    """What each row's length is to be divided by; ones where the rows are unit already, so that no bit changes."""
+def _lengths(folder: Path, config: _Config, lengths_n: Tensor, rounding: float) -> Tensor:
+    """What each row's length is to be divided by; ones where the rows are unit already, so that no bit changes.
+    Those of a TopK that are equal to within `rounding` have one length, and a line says so."""
     if config.rescale_acts_by_decoder_norm:
         if bool((lengths_n == 0).any()):
             row = int((lengths_n == 0).nonzero()[0])
@@ -322,8 +333,16 @@ def _lengths(folder: Path, config: _Config, lengths_n: Tensor) -> Tensor:
     if config.architecture != "topk":
         return lengths_n
     mean = float(lengths_n.mean())
-    if mean > 0 and float((lengths_n / mean - 1).abs().max()) <= EQUAL_LENGTHS:
-        return torch.full_like(lengths_n, mean)
+    for length in (1.0, mean):
+        off = float((lengths_n / length - 1).abs().max()) if length > 0 else float("inf")
+        if off > rounding:
+            continue
+        if off > EQUAL_LENGTHS:
+            say(
+                f"  {folder}: decoder rows are of length {float(lengths_n.min()):.4g} to "
+                f"{float(lengths_n.max()):.4g}, equal but for the rounding of the file; each is made unit"
+            )
+        return torch.full_like(lengths_n, length)
     raise UserError(
         f"{folder / CONFIG_FILE}: expected decoder rows of one length, or rescale_acts_by_decoder_norm true, found "
         f"lengths from {float(lengths_n.min()):.4g} to {float(lengths_n.max()):.4g}; its TopK compares latents that "

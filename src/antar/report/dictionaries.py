@@ -9,6 +9,7 @@ import polars as pl
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from antar.core.origin import FOLDER_KEY, READ_ON_KEY, origin_of
 from antar.core.sites import DictionaryId
 from antar.report.blocks import Badge, Block, Cell, Column, Figures, Paragraph, Row, Section, Table
 from antar.report.counterparts import counterparts_blocks
@@ -38,6 +39,7 @@ def dictionaries_section(run: Run) -> Section:
             "fraction of variance unexplained (FVU) does not. The nulls of FVU are PCA with as many components "
             "as a text has latents, and random directions and raw neurons with the same k."
         ),
+        *(Paragraph(_imported(metrics, one), "note") for one in own if one.is_imported),
         _quality(metrics, own),
         _published(metrics, own, run),
         *_crosscoders(metrics, own),
@@ -48,6 +50,29 @@ def dictionaries_section(run: Run) -> Section:
     if plots:
         blocks.append(Figures(plots))
     return Section("dictionaries", title, blocks, appendix=True)
+
+
+def _head(one: DictionaryId) -> str:
+    return f"{one} (imported)" if one.is_imported else str(one)
+
+
+def _imported(metrics: Mapping[DictionaryId, Mapping[str, Any]], one: DictionaryId) -> Prose:
+    """Where a dictionary that others trained came from, and on what it was trained, in its source's words."""
+    origin = origin_of(metrics.get(one, {}).get("imported") or {})
+
+    def said(text: str, *path: str) -> Cited:
+        return Cited(text, at(_file(one), "imported", *path))
+
+    folder = said(origin.folder, FOLDER_KEY) if origin.folder else "a folder"
+    model = said(origin.model, "metadata", "model_name") if origin.model else "not named"
+    hook = said(origin.hook, "metadata", "hook_name") if origin.hook else "not named"
+    words = told(
+        "{}: imported from {} (source model {}, hook {}). The study's recipe is not its own.",
+        str(one), folder, model, hook,
+    )  # fmt: skip
+    if origin.read_on is None:
+        return words
+    return words + told(" It was trained on {} and is read here on {}.", model, said(origin.read_on, READ_ON_KEY))
 
 
 def _file(one: DictionaryId) -> str:
@@ -89,7 +114,7 @@ def _quality(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[Di
             _cited(metrics, one, *part, "l0"),
             _live(metrics, one),
         ]
-        rows.append(Row(str(one), cells, null=_is_null(one)))
+        rows.append(Row(_head(one), cells, null=_is_null(one)))
     return Table(
         "On held-out cultural texts",
         [Column(title, i > 0) for i, title in enumerate(columns)],
@@ -128,7 +153,7 @@ def _published(metrics: Mapping[DictionaryId, Mapping[str, Any]], own: Sequence[
             if by_construction
             else _met(sparsity is not None, sparsity is not None and sparsity > ratio),
         ]
-        rows.append(Row(str(one), cells, null=_is_null(one)))
+        rows.append(Row(_head(one), cells, null=_is_null(one)))
     columns = [
         Column("dictionary", False),
         Column("MSE on controls"),

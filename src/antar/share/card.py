@@ -19,6 +19,7 @@ from antar.core.sites import DictionaryId
 from antar.run import Run
 from antar.share.checkpoints import checkpoint_of, hook_of, sides_of, takes
 from antar.share.cleaning import without_paths
+from antar.share.imported import imported_ids, imported_words, source_model
 
 TAGS = ["antar", "sparse-autoencoder", "mechanistic-interpretability", "model-diffing"]
 _MARKUP = re.compile(r"([\\`*_{}\[\]#|~$])")
@@ -40,7 +41,8 @@ def run_card(run: Run, texts: bool, license: str | None) -> str:
         _question(run),
         "A run of antar: sparse dictionaries trained on the activations of two checkpoints of one language model, "
         "their features, what changed between the two, and what that is about.",
-        _models(run), _data(run, texts), _recipe(run), _criteria(run), _limits(run, texts),
+        _models(run), _data(run, texts), _recipe(run), *_imported(run), *_licence_of(run, license), _criteria(run),
+        _limits(run, texts),
         '## Use\n\n```\nantar pull OWNER/NAME@COMMIT --to runs/pulled\nantar show runs/pulled\n```\n\n```python\n'
         'import antar\nrun = antar.load_run("runs/pulled")\nrun.features, run.contrasts, run.criteria\n```',
         _origin(run),
@@ -49,11 +51,15 @@ def run_card(run: Run, texts: bool, license: str | None) -> str:
 
 def dictionary_card(run: Run, one: DictionaryId, texts: bool, saelens: bool, license: str | None) -> str:
     """The card of one dictionary."""
-    metrics = run.metrics(one)
+    metrics, origin = run.metrics(one), run.origin(one)
     held = metrics["parts"].get("heldout", {})
     facts = [
         ("encodes", f"{takes(one)}, the output of block {one.layer} (counted from 0)"),
-        ("hook", hook_of(run, one) or "none: it belongs to no single model"),
+        (
+            "hook",
+            hook_of(run, one)
+            or ("none: it belongs to no single model" if origin is None else "its source names none"),
+        ),
         ("kind", run.dictionary(one).kind),
         ("width, latents, k", f"{metrics['d_model']}, {metrics['n_latents']}, {metrics['k']}"),
         ("held-out FVU", _beside(held.get("fvu"), "PCA at the same k", held.get("fvu_pca"))),
@@ -67,11 +73,16 @@ def dictionary_card(run: Run, one: DictionaryId, texts: bool, saelens: bool, lic
     if saelens:
         use += ('\n\nSAELens opens `saelens/`: `SAE.load_from_disk("mine/saelens")`. It takes raw activations; its '
                 "metadata say of what.")  # fmt: skip
+    ours = origin is None
+    front = _front(run, license, sides_of(one)) if ours else _front(run, license, (), base_model=source_model(origin))
+    said = (f"A dictionary of antar's study {escaped(run.study['study'])}." if ours
+            else escaped(imported_words(run, one, origin)))  # fmt: skip
+    recipe = [_recipe(run)] if ours else _licence_of(run, license, [one])
     return "\n\n".join([
-        _front(run, license, sides_of(one)), f"# {escaped(one)}",
-        f"A dictionary of antar's study {escaped(run.study['study'])}.", _question(run),
+        front, f"# {escaped(one)}", said, _question(run),
         _table(("", ""), [(name, value) for name, value in facts]),
-        _models(run, sides_of(one)), _data(run, texts), _recipe(run), _criteria(run), _limits(run, texts, one), use,
+        _models(run, sides_of(one), "Models" if ours else "Read here on"), _data(run, texts), *recipe,
+        _criteria(run), _limits(run, texts, one), use,
         _origin(run),
     ]) + "\n"  # fmt: skip
 
@@ -90,7 +101,11 @@ def dataset_card(run: Run, configs: Sequence[Mapping[str, Any]], texts: bool, li
 
 
 def _front(
-    run: Run, license: str | None, sides: Iterable[str] = ("base", "chat"), more: Mapping[str, Any] | None = None
+    run: Run,
+    license: str | None,
+    sides: Iterable[str] = ("base", "chat"),
+    more: Mapping[str, Any] | None = None,
+    base_model: str | None = None,
 ) -> str:
     front: dict[str, Any] = {"license": license or "other"}
     if license is None:
@@ -99,7 +114,11 @@ def _front(
     front |= {"language": languages} if languages else {}
     if more is None:
         front |= {"library_name": "antar"}
-        hubs = [one.hub for one in (checkpoint_of(run, side) for side in sides) if one.hub]
+        hubs = (
+            [base_model]
+            if base_model
+            else [one.hub for one in (checkpoint_of(run, side) for side in sides) if one.hub]
+        )
         front |= {"base_model": hubs} if hubs else {}
     front |= {"tags": TAGS, **(more or {})}
     return f"---\n{yaml.safe_dump(front, allow_unicode=True, sort_keys=False)}---"
@@ -125,13 +144,13 @@ def _question(run: Run) -> str:
     return f"Its question: *{escaped(question)}*" if question else "It states no question."
 
 
-def _models(run: Run, sides: Iterable[str] = ("base", "chat")) -> str:
+def _models(run: Run, sides: Iterable[str] = ("base", "chat"), title: str = "Models") -> str:
     rows: list[tuple[str, str, str]] = []
     for side in sides:
         one = checkpoint_of(run, side)
         where = f"{one.hub} at {one.revision or 'a revision that was not recorded'}" if one.hub else "not on the hub"
         rows.append((side, one.name, where))
-    return "## Models\n\n" + _table(("side", "checkpoint", "where"), rows)
+    return f"## {title}\n\n" + _table(("side", "checkpoint", "where"), rows)
 
 
 def _data(run: Run, texts: bool) -> str:
@@ -148,10 +167,31 @@ def _data(run: Run, texts: bool) -> str:
 def _recipe(run: Run) -> str:
     cfg, extract = run.study["dictionaries"], run.study["extract"]
     rows = [("layers", extract["layers"]), ("pooling", extract["pooling"]), ("precision", extract["dtype"])]
-    rows += [(name.replace("_", " "), cfg[name]) for name in RECIPE if name in cfg]
+    # A study that trains none has no recipe of training, whatever its settings are.
+    rows += [(name.replace("_", " "), cfg[name]) for name in RECIPE if name in cfg and cfg.get("kinds", True)]
     labeller = run.study["interpret"]["labeller"]
     rows.append(("labels by", labeller.get("model") or labeller["kind"]))
     return "## Recipe\n\n" + _table(("", ""), [(name, _setting(value)) for name, value in rows])
+
+
+def _imported(run: Run) -> list[str]:
+    rows = [
+        (one, origin.line, run.metrics(one)["n_latents"], run.metrics(one)["k"])
+        for one in imported_ids(run)
+        if (origin := run.origin(one)) is not None
+    ]
+    if not rows:
+        return []
+    heads = ("dictionary", "came from", "latents", "k")
+    return ["## Imported\n\nOthers trained these; the recipe is not theirs.\n\n" + _table(heads, rows)]
+
+
+def _licence_of(run: Run, license: str | None, ids: Sequence[DictionaryId] | None = None) -> list[str]:
+    """That the weights of imported dictionaries (`ids`, or all of the run) may be under another licence."""
+    if license is None or not (imported_ids(run) if ids is None else ids):
+        return []
+    return [f"The licence, {escaped(license)}, is stated by whoever pushed this. Weights that were imported may be "
+            "under another: their source says."]  # fmt: skip
 
 
 def _criteria(run: Run) -> str:
@@ -172,7 +212,9 @@ def _limits(run: Run, texts: bool, one: DictionaryId | None = None) -> str:
     lines: list[str] = []
     if run.study["extract"]["pooling"] != "none":
         pooling = run.study["extract"]["pooling"]
-        lines.append(f"Activations are text vectors ({pooling} over a text's tokens). Single tokens have larger "
+        lines.append(f"It was measured here on text vectors ({pooling} over a text's tokens); what it was trained on "
+                     "is for its source to say." if one is not None and one.is_imported else
+                     f"Activations are text vectors ({pooling} over a text's tokens). Single tokens have larger "
                      "norms and other directions than the dictionaries were trained on.")  # fmt: skip
     if one is not None and len(sides_of(one)) > 1:
         lines.append("This dictionary takes two checkpoints' activations: it can be attached to no single model.")

@@ -18,7 +18,7 @@ from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
 from antar.dictionaries.saelens import write_saelens
-from antar.run import Run
+from antar.run import LEFT_OUT, Run
 from antar.share.cleaning import is_path
 from antar.share.labelled import contrasts_of, features_of
 from antar.share.parcel import KINDS, Parcel
@@ -28,7 +28,7 @@ DICTIONARY_FILES = ("cfg.json", "sae_weights.safetensors", "metrics.json", "hist
                     "latent_scaling.parquet", "manifest.json")  # fmt: skip
 TOP_FILES = ("study.yaml", "study.lock.json", "criteria.json", "criteria.manifest.json", "truth_report.json")
 RECORDS = ("labels", "verdicts", "predictions", "keywords", "controls", "saebench")
-TEXTS, EXAMPLES = "corpus/texts.parquet", "features/examples.parquet"
+TEXTS, EXAMPLES = LEFT_OUT
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from antar.core.errors import UserError
 from antar.core.hashing import sha256_bytes, sha256_file
 from antar.core.manifest import FileEntry, Fingerprint, Manifest
 from antar.dictionaries.files import PICKLES
+from antar.run import SHARE_NAME
 from antar.share.cleaning import cleaned, refuse_keys
 
-SHARE_NAME = "antar-share.json"
 CARD = "README.md"
 KINDS = {".safetensors", ".parquet", ".json", ".jsonl", ".yaml"}
 READABLE = {".json", ".jsonl", ".yaml"}

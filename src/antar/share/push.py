@@ -7,7 +7,8 @@ again: a push that was cut off goes on.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,16 +50,37 @@ def push_run(run_folder: Path, to: str, asked: Push) -> str:
     elif place.revision is not None:
         raise UserError(f"--to: expected OWNER/NAME, found {to}; name the branch with --revision")
     parcel, card = _made(run, asked)
-    if not asked.texts:
-        say("  texts and examples stay here; --with-texts sends them, where their licence allows it")
     files = parcel.finished(card)
     what = f"{parcel.kind} {parcel.name}, {len(files)} files, {parcel.bytes / 2**20:,.1f} MiB"
     if isinstance(place, Path):
         with new_folder(place, "--to") as folder:
             write_files(files, folder)
+        _say_what_stays(asked)
         return f"wrote {what} to {place}"
-    commit = _upload(place, files, asked, f"antar: {what}")
+    with _licence_told(place, asked):
+        commit = _upload(place, files, asked, f"antar: {what}")
+    _say_what_stays(asked)
     return f"pushed {what} to {place}@{commit}"
+
+
+def _say_what_stays(asked: Push) -> None:
+    if not asked.texts:
+        say("  texts and examples stayed here; --with-texts sends them, where their licence allows it")
+
+
+@contextmanager
+def _licence_told(place: Repository, asked: Push) -> Generator[None]:
+    """The hub's refusal of a licence that it does not know, as one of what was asked for."""
+    try:
+        yield
+    except UserError as problem:
+        # The hub says which key of the card's front matter is wrong in the lines after its first.
+        if asked.license is None or '"license"' not in str(problem.__cause__):
+            raise
+        raise UserError(
+            f"--license: expected a licence that the hub knows (apache-2.0, mit, cc-by-4.0, other …), found "
+            f"{asked.license!r}, which {place} refuses; name another, or leave it out"
+        ) from problem
 
 
 def _made(run: Run, asked: Push) -> tuple[Parcel, str]:

@@ -14,10 +14,10 @@ from antar.dictionaries.config import DictionaryConfig
 from antar.dictionaries.stream import SAMPLE_ROWS
 from antar.organisms.config import TinyConfig
 from antar.organisms.grammar import load_lexicon
-from antar.organisms.smollm2 import WIDTH as SMOLLM2_WIDTH
 from antar.organisms.tiny_texts import probe_texts
 from antar.stages.context import Context
 from antar.stages.contrast_costs import contrast_costs
+from antar.stages.imported import known_width
 from antar.stages.label_costs import label_costs
 from antar.stages.sham_costs import sham_costs
 from antar.stages.token_level import is_token_level
@@ -46,7 +46,7 @@ def estimate_costs(context: Context) -> list[Cost]:
         basis += "; each is read twice and counted twice"
     tokens = n_texts * study.extract.max_tokens
     sites, ids = len(context.sites()), context.dictionary_ids()
-    cfg, width = study.dictionaries, _width(context)
+    cfg, width = study.dictionaries, known_width(context)
     tokens_a_text = study.extract.max_tokens if is_token_level(context) else 1
     code_bytes = sum(n_texts * _fired(one, cfg, width, tokens_a_text) * 8 for one, _ in context.code_sets())
     disk = code_bytes
@@ -163,15 +163,6 @@ def _asked(source: Source, context: Context) -> list[int | None]:
         return [sum(1 for _ in there) * copies]
     asked = list(source.n.values()) if isinstance(source.n, dict) else [source.n]
     return [None if n is None else n * copies for n in asked]
-
-
-def _width(context: Context) -> int | None:
-    organism = context.study.models.organism
-    if organism is not None:
-        return organism.d_model if isinstance(organism, TinyConfig) else SMOLLM2_WIDTH
-    from antar.models.pair import local_width
-
-    return local_width(context.models()["base"])
 
 
 def _gib(n_bytes: int) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from antar.core.errors import UserError
 from antar.core.manifest import MANIFEST_NAME, damaged_files, read_manifest
+from antar.core.origin import FOLDER_KEY, Origin
 from antar.core.progress import say
 from antar.core.sites import UNTRAINED, DictionaryId
 from antar.dictionaries import BatchTopK, Crosscoder, TopK
@@ -23,7 +24,7 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
     """Write the run in `run_folder` under `out` in the format `to`. Returns how many files were written.
 
     npz: every activation set. saelens: a folder for each dictionary, or for the one that `dictionary` names.
-    inside: `out` is a work folder of the run itself
+    inside: `out` is a work folder of the run itself, where imported dictionaries are of what they are read on here
     """
     if to not in FORMATS:
         raise UserError(f"--to: expected {' or '.join(FORMATS)}, found {to!r}")
@@ -35,7 +36,7 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
     ids = _finished(run, dictionary, out) if to == "saelens" else []
     with _writing_below(out, "--out"):
         if to == "saelens":
-            return _export_dictionaries(run, out, ids, asked=dictionary is not None)
+            return _export_dictionaries(run, out, ids, dictionary is not None, as_read=inside)
         return len(export_npz(run.folder, run.texts, sorted(run.study["extract"]["layers"]), out))
 
 
@@ -86,8 +87,8 @@ def finished_dictionaries(run: Run, ids: Sequence[DictionaryId] | None = None) -
     return wanted
 
 
-def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool) -> int:
-    """Write `ids`; `asked`: they were asked for by name."""
+def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked: bool, as_read: bool = False) -> int:
+    """Write `ids`; `asked`: they were asked for by name; `as_read`: as `saelens_metadata` says."""
     written: list[Path] = []
     left_out: list[str] = []
     for one in ids:
@@ -95,7 +96,7 @@ def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked
         # A crosscoder takes two checkpoints' activations side by side, for which SAELens has no format.
         if isinstance(found, TopK) and not isinstance(found, Crosscoder):
             threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
-            metadata = saelens_metadata(run, one)
+            metadata = saelens_metadata(run, one, as_read)
             written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
         elif asked:
             raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
@@ -106,12 +107,17 @@ def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked
     return len(written)
 
 
-def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
+def saelens_metadata(run: Run, one: DictionaryId, as_read: bool = False) -> dict[str, Any]:
     """What SAELens should know about the activations that a dictionary takes.
 
     `model_name` and `hook_name` tell SAELens where to attach a dictionary. One that was trained on a difference of
-    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes.
+    two checkpoints, or on both, belongs to no single model: there they are null, and `antar` says what it takes. Of
+    an imported one they are its source's, and `antar` says that it was imported; as_read: the study's, on which it
+    is read, all the same.
     """
+    origin = run.origin(one) if one.is_imported and not as_read else None
+    if origin is not None:
+        return _imported_metadata(run, one, origin)
     models = run.study["models"]
     sides = one.site.difference or ((one.trained_on,) if one.trained_on != "joint" else ("base", "chat"))
     checkpoints = {side: _checkpoint(models, side) for side in sides}
@@ -133,6 +139,28 @@ def saelens_metadata(run: Run, one: DictionaryId) -> dict[str, Any]:
             "decoder_rows": "unit length",
             "hook_name_is_null_because": None if single else _no_hook(one),
             "checkpoints": checkpoints,
+        },
+    }
+
+
+_OF_THE_FILE = ("sae_lens_version", "training_architecture_details")
+"""What a SAELens's metadata say of its file: another file says its own."""
+
+
+def _imported_metadata(run: Run, one: DictionaryId, origin: Origin) -> dict[str, Any]:
+    """The source's words, and where it was read here; nothing of the study's models and recipe as its own."""
+    kept = {name: value for name, value in origin.metadata.items() if name not in _OF_THE_FILE}
+    return {
+        **kept,
+        "model_name": origin.model,
+        "hook_name": origin.hook,
+        "antar": {
+            **origin.antar,
+            "imported": origin.line,
+            "imported_by_study": run.study["study"],
+            "imported_as": str(one),
+            "decoder_rows": "unit length",
+            "normalisation": "folded into the weights",
         },
     }
 
@@ -178,5 +206,5 @@ def import_dictionary(source: Path, to: Path, k: int | None = None) -> Path:
     found = read_saelens(source)
     dictionary = as_dictionary(source, found, k)
     with _writing_below(out, "--to"):
-        dictionary.save(out, found.about)
+        dictionary.save(out, {FOLDER_KEY: source.resolve().name, **found.about})
     return out

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ def run_saebench(
     """
     run = load_run(run_folder)
     jobs, missing = choose(run, wanted.checked())
+    _check_datasets(environment, wanted)
     finished_dictionaries(run, open_dictionaries(jobs))
     place = run.folder / FOLDER
     with only_process(run.folder):
@@ -54,6 +56,16 @@ def run_saebench(
         if not failed:
             shutil.rmtree(place / "work", ignore_errors=True)
     return found
+
+
+def _check_datasets(environment: Environment, wanted: Wanted) -> None:
+    known = environment.data_sets() if wanted.datasets else None
+    if known is not None and (unknown := [name for name in wanted.datasets if name not in known]):
+        near = get_close_matches(unknown[0], known, 3, 0.3) or known[:3]
+        raise UserError(
+            f"--dataset: expected one of the {len(known)} of sae-probes (such as {', '.join(near)}), found "
+            f"{', '.join(unknown)}"
+        )
 
 
 class _Bench:

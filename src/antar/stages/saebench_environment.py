@@ -64,6 +64,16 @@ class Environment:
             )
         return float(told["seconds"])
 
+    def data_sets(self) -> list[str] | None:
+        """The data sets of sae-probes, some seconds; None where the environment cannot tell."""
+        command = [_python(self.folder), RUNNER, "--datasets"]
+        try:
+            told = subprocess.run(command, capture_output=True, text=True, env=_variables(False), check=False)
+            found = json.loads(told.stdout.strip().rsplit("\n", 1)[-1])
+        except (OSError, ValueError):
+            return None
+        return [str(name) for name in found] if isinstance(found, list) else None
+
 
 def open_environment(folder: Path) -> Environment:
     """The environment in `folder`. Raises UserError, which says how to make it, where there is none that is whole."""

@@ -1,6 +1,6 @@
 """Runs one of SAEBench's evaluations on one dictionary, inside SAEBench's own environment.
 
-    python saebench_runner.py JOB.json        python saebench_runner.py --versions
+    python saebench_runner.py JOB.json        python saebench_runner.py --versions | --datasets
 
 It imports nothing of antar, whose pins and SAEBench's exclude each other; the two talk in JSON files. A job holds
 
@@ -204,6 +204,9 @@ def _write(path: Path, value: Any) -> None:
 def main(arguments: list[str]) -> None:
     if arguments == ["--versions"]:
         print(json.dumps(versions()))
+        return
+    if arguments == ["--datasets"]:
+        print(json.dumps(sorted(import_module("sae_probes").DATASETS)))
         return
     job = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
     started, out, facts = time.monotonic(), Path(job["out"]), Path(job["facts"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -33,7 +34,7 @@ from antar.features.codes import encode_site
 from antar.models import TokenRows, read_site
 from antar.stages.artifact import Artifact, await_shared, ensure_files
 from antar.stages.context import Context, config_slice
-from antar.stages.imported import entry_of, read_imported, source_inputs
+from antar.stages.imported import entry_of, read_imported, say_other_k, source_inputs
 from antar.stages.stacks import FOLDER, Stacks, remove_stack_checkpoints, stacking_device, stacks_on
 from antar.stages.token_level import TokenMeasure, is_token_level, root_mean_square, token_rows, token_sample
 
@@ -204,7 +205,9 @@ def _import(
     read, said = read_imported(context, one, width=acts_nd.shape[1])
     facts = {"kind": read.kind, "d_model": read.d_model, "n_latents": read.n_latents, "k": read.k, "steps": 0}
     given = TrainedDictionary(read, pl.DataFrame(schema=HISTORY), facts | {"imported": source_inputs(context, one)})
-    return _write(context, one, artifact, given, acts_nd, parts, tokens | {"imported": dict(said)})
+    written = _write(context, one, artifact, given, acts_nd, parts, tokens | {"imported": dict(said)})
+    say_other_k(one, read, json.loads((artifact.folder / "metrics.json").read_bytes()))
+    return written
 
 
 def _train_on_tokens(
@@ -266,7 +269,7 @@ def _write(
 ) -> tuple[Sequence[Path], Mapping[str, Any]]:
     """Write what was trained, and its metrics on `parts` (name → rows of `acts_nd`); `about`: said beside them."""
     folder = artifact.folder
-    trained.dictionary.save(folder)
+    trained.dictionary.save(folder, (about or {}).get("imported"))
     write_parquet(folder / "history.parquet", trained.history)
     metrics = evaluate(trained.dictionary, acts_nd, parts, beside_baselines=not dictionary.is_baseline)
     metrics |= about or {}
