@@ -134,6 +134,7 @@ def test_plan_runs_nothing(finished, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.long
 def test_replicas_by_option_are_planned_trained_and_kept(finished, tmp_path):
     path = write_micro(tmp_path)
     shutil.copytree(finished.parent, tmp_path / "runs")

@@ -277,7 +277,7 @@ def test_given_and_made_shams_stand_beside_each_other(folder, tmp_path):
     assert (context.folder / "activations" / "sham-g.layer02" / "manifest.json").is_file()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_killed_process_goes_on_to_the_same_files(folder, tmp_path):
     """`kill -9` once a checkpoint is there, then the same command: every file of the shams equals an uninterrupted
     run's."""

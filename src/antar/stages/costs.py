@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from antar.core.errors import UserError
 from antar.core.manifest import MANIFEST_NAME, read_manifest
 from antar.core.sites import DictionaryId
 from antar.corpora.config import Dosa, Files, Source
@@ -34,14 +35,14 @@ def estimate_costs(context: Context) -> list[Cost]:
     """Upper estimates. Widths come from the models' configs where those can be read without a download."""
     study = context.study
     corpus = read_manifest(context.folder / "corpus" / MANIFEST_NAME)
-    wanted = [count for source in study.corpus.sources for count in _asked(source, context)]
+    wanted = [] if corpus else [count for source in study.corpus.sources for count in _asked(source, context)]
     readings = 2 if study.extract.chat_template == "both" else 1
     # The corpus that is there may be that of a study which read its texts once, or twice.
     counted = int(corpus.facts["n_texts"]) // len(corpus.facts.get("readings", ("one",))) if corpus else None
     n_texts = readings * (sum(filter(None, wanted)) if counted is None else counted)
     basis = "counted in the corpus" if corpus else "asked for in the study file, or in its files before cleaning"
     if not corpus and None in wanted:
-        basis += "; without the hub's sources that are taken whole"
+        basis += "; without sources that are taken whole from the hub, or cannot be read"
     if readings > 1:
         basis += "; each is read twice and counted twice"
     tokens = n_texts * study.extract.max_tokens
@@ -151,16 +152,19 @@ def _memory(one: DictionaryId, cfg: DictionaryConfig, n_texts: int | None, width
 
 
 def _asked(source: Source, context: Context) -> list[int | None]:
-    """Texts that a source is asked for, language by language, or that are in its files; None where all are taken from
-    the hub."""
+    """Texts that a source is asked for, language by language, or that are in its files; None where that is not
+    known here."""
     organism = context.study.models.organism
     # A masked copy of every clue is a text of its own.
     copies = 2 if getattr(source, "masked", False) else 1
     if source.n is None and isinstance(source, OrganismTexts) and isinstance(organism, TinyConfig):
         return [len(probe_texts(organism, load_lexicon()))]
     if source.n is None and isinstance(source, Files | Dosa):
-        there = open_source(source, Place(context.study_folder, context.hub_folder())).texts
-        return [sum(1 for _ in there) * copies]
+        try:
+            there = open_source(source, Place(context.study_folder, context.hub_folder())).texts
+            return [sum(1 for _ in there) * copies]
+        except UserError:  # the corpus stage says it, where it stands
+            return [None]
     asked = list(source.n.values()) if isinstance(source.n, dict) else [source.n]
     return [None if n is None else n * copies for n in asked]
 
