@@ -284,7 +284,7 @@ def test_stacks_are_refused_where_rows_stay_on_the_disk() -> None:
 def test_the_plan_counts_tokens_on_the_disk_and_a_bounded_memory(
     pooled: Context, one_token: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(costs, "_width", lambda _: 2048)
+    monkeypatch.setattr(costs, "known_width", lambda _: 2048)
     found = [{one.what: one for one in costs.estimate_costs(context)} for context in (pooled, one_token)]
     disk = [float(one["disk"].amount.split()[0]) for one in found]
     assert disk[1] > 40 * disk[0]  # 512 tokens a text; dictionaries take the same
