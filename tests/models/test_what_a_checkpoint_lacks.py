@@ -13,10 +13,8 @@ from transformers import AutoConfig, AutoModel
 
 from antar.core.errors import UserError
 from antar.core.shards import shard_is_whole, shard_name, write_shard
-from antar.models import ModelConfig, check_pair, load_model, load_tokenizer
-from antar.models.extract import read_pooled
+from antar.models import ModelConfig, SideTask, TokenTask, check_pair, load_model, load_tokenizer
 from antar.models.forward import Reader
-from antar.models.tokens import TokenShard
 
 CPU = torch.device("cpu")
 GPT2 = {"n_positions": 16}
@@ -60,10 +58,11 @@ def test_weights_that_would_be_drawn_at_random_are_refused(altered, change, told
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_no_numbers_are_no_matter_of_precision(altered, cfg):
-    reader = Reader(altered(lambda has: {name: one * float("nan") for name, one in has.items()}), cfg)
-    found = read_pooled(reader, TokenShard([np.array([5, 6])], [np.array([True, True])]), [0])
-    assert not np.isfinite(found[0]).any()
+def test_weights_that_are_no_numbers_are_no_matter_of_precision(altered, cfg, tmp_path):
+    broken = altered(lambda has: {name: one * float("nan") for name, one in has.items()})
+    TokenTask(["one text"], broken, cfg, tmp_path, "t").run(0)
+    with pytest.raises(UserError, match=r"found infinities or NaN in float32; its weights are damaged"):
+        SideTask(broken, cfg, tmp_path, {0: (tmp_path / "out", "f")}).run(0)
 
 
 def test_a_folder_without_a_tokenizer_is_named(pair, tmp_path):

@@ -8,8 +8,9 @@ import io
 import pytest
 
 from antar.core.errors import UserError
+from antar.core.sheets import escape_cell
 from antar.people.adjudicate import Ruling, rule
-from antar.people.csvs import escape_cell, export_sheet, export_table, import_sheet, plain
+from antar.people.csvs import export_sheet, export_table, import_sheet, plain
 from antar.people.queue import items_for
 from antar.people.schema import connect
 from antar.people.store import state_of, states_of

@@ -99,7 +99,8 @@ class _PlainBar:
         self._title, self._total, self._unit = title, total, unit
         self._done, self._note = 0, ""
         self._spoke = time.monotonic()
-        # The rate counts from the first step on: what went before it (weights to load, workers to start) is done once
+        # The rate counts from the first step on: what went before it (weights to load, workers to start) is
+        # done once.
         self._began: tuple[float, int] | None = None
 
     def advance(self, n: int = 1) -> None:

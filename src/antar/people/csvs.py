@@ -1,7 +1,6 @@
 """CSV for spreadsheets: one person's sheet to fill in, and the whole table for analysis.
 
-The files are UTF-8 with a byte-order mark, without which spreadsheets garble Devanagari. A cell that a spreadsheet
-would run as a formula is written with an apostrophe before it. An import is checked whole before a row is kept.
+What a spreadsheet needs is in `core/sheets.py`. An import is checked whole before a row is kept.
 
 One person's sheet is as blind as the pages are: the label of an item is in it only when the blind answers of that
 item have been read in. So who works in a spreadsheet fills in `pattern` and `what`, imports, exports anew, and then
@@ -14,17 +13,17 @@ import csv
 import io
 import secrets
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from antar.core.atomic import write_bytes
 from antar.core.errors import UserError
+from antar.core.sheets import csv_bytes, unescape_cell
 from antar.people.fields import State, annotator_name, check_value
 from antar.people.queue import items_for
 from antar.people.schema import connect
 from antar.people.store import Write, check_names, keep, known_annotator, state_in, states_in
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 COLUMNS = {
     "pattern": "pattern", "what": "what", "verdict": "verdict", "kind": "kind", "better_label": "label"
 }  # fmt: skip
@@ -43,7 +42,7 @@ def export_sheet(path: Path, annotator: str, target: Path) -> int:
          item.state.pattern, item.state.what, item.label or "", item.state.verdict, item.state.kind, item.state.label]
         for item in items
     ]  # fmt: skip
-    _write_csv(target, header, rows)
+    write_bytes(target, csv_bytes(header, rows))
     return len(rows)
 
 
@@ -164,33 +163,13 @@ def export_table(path: Path, target: Path) -> int:
         [item, f"consensus ({who})", "", "", verdict, kind, label, "yes", "", note, *known[item]]
         for item, who, verdict, kind, label, note in rulings
     ]
-    _write_csv(target, header, rows)
+    write_bytes(target, csv_bytes(header, rows))
     return len(rows)
 
 
-def _write_csv(target: Path, header: Sequence[str], rows: Iterable[Sequence[str | None]]) -> None:
-    buffer = io.StringIO(newline="")
-    writer = csv.writer(buffer)
-    writer.writerow(header)
-    writer.writerows([escape_cell(cell or "") for cell in row] for row in rows)
-    write_bytes(target, b"\xef\xbb\xbf" + buffer.getvalue().encode("utf-8"))
-
-
-def escape_cell(cell: str) -> str:
-    """`cell` with an apostrophe before it when a spreadsheet would read it as a formula."""
-    return f"'{cell}" if _is_formula(cell) else cell
-
-
-def _is_formula(cell: str) -> bool:
-    # Apostrophes in front are looked through, so that taking one off again gives back what was there.
-    bare = cell.lstrip("'")
-    return bare.startswith(_FORMULA) or bare.lstrip().startswith(_FORMULA)
-
-
 def plain(cell: str | None) -> str:
-    """What `escape_cell` escaped, less white space at its ends."""
-    text = cell or ""
-    return (text[1:] if text.startswith("'") and _is_formula(text) else text).strip()
+    """What was written into a cell, less white space at its ends."""
+    return unescape_cell(cell or "").strip()
 
 
 def _read_rows(source: Path) -> list[tuple[int, dict[str, str | None]]]:

@@ -20,6 +20,7 @@ from antar.report.changed import (
     nulls_of,
     question,
     top_features,
+    top_values,
 )
 from antar.report.effects import null_name, null_order, threshold_words, thresholds
 from antar.report.method import pick
@@ -290,8 +291,9 @@ _NULLS = {
 
 def _about(run: Run) -> list[Block]:
     book, rows, (d, q) = FeatureBook(run), change_rows(run.contrasts), thresholds(run)
-    named = {kind: top_features(rows, kind, q).unique("value", keep="first", maintain_order=True) if kind == "facet"
-             else top_features(rows, kind, q) for kind in change_kinds(rows)}  # fmt: skip
+    named = {
+        kind: top_values(rows, q) if kind == "facet" else top_features(rows, kind, q) for kind in change_kinds(rows)
+    }
     counted = {kind: its.filter((pl.col("d_av").abs() > d) & (pl.col("q") < q)) for kind, its in named.items()}
     large = any(its.height for its in counted.values())
     # Where any is large enough to count, those that are not are left to the section below.

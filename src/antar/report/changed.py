@@ -72,12 +72,19 @@ def change_kinds(rows: pl.DataFrame) -> list[str]:
 def top_features(rows: pl.DataFrame, kind: str, q: float) -> pl.DataFrame:
     """One row a feature with q below the study's on the selection half, the largest effect there first. The numbers
     that are shown are of the other half, so that none stands first by the luck of the very number that is shown."""
+    return _chosen(rows, kind, q).unique("feature", keep="first", maintain_order=True)
+
+
+def top_values(rows: pl.DataFrame, q: float) -> pl.DataFrame:
+    """As `top_features`, one row a value of a facet: the feature that singles it out most."""
+    return _chosen(rows, "facet", q).unique(["facet", "value"], keep="first", maintain_order=True)
+
+
+def _chosen(rows: pl.DataFrame, kind: str, q: float) -> pl.DataFrame:
     order = pl.coalesce(pl.col("d_av_select").fill_nan(None), pl.col("d_av")).abs()
     chosen = pl.coalesce(pl.col("q_select").fill_nan(None), pl.col("q")) < q
     mine = rows.filter((pl.col("contrast") == kind) & (pl.col("null") == "") & chosen)
-    return mine.sort(order, "feature", "value", descending=[True, False, False]).unique(
-        "feature", keep="first", maintain_order=True
-    )
+    return mine.sort(order, "feature", "value", descending=[True, False, False])
 
 
 def changed_section(run: Run) -> Section:
@@ -196,11 +203,7 @@ def _numbers(row: Mapping[str, Any], book: FeatureBook) -> list[Cell]:
 
 def _by_value(rows: pl.DataFrame, q: float, book: FeatureBook) -> Table:
     """For each facet value its strongest feature: a pooled effect hides what is about one value only."""
-    order = pl.coalesce(pl.col("d_av_select").fill_nan(None), pl.col("d_av")).abs()
-    chosen = pl.coalesce(pl.col("q_select").fill_nan(None), pl.col("q")) < q
-    best = rows.filter((pl.col("contrast") == "facet") & (pl.col("null") == "") & chosen)
-    best = best.sort(order, "feature", descending=[True, False])
-    best = best.unique(["facet", "value"], keep="first", maintain_order=True).head(FACET_VALUES_SHOWN)
+    best = top_values(rows, q).head(FACET_VALUES_SHOWN)
     body = [
         Row(
             comparison_words(row),

@@ -199,6 +199,22 @@ def _tail(rows: pl.DataFrame, kind: str, d: float) -> Plot:
     )
 
 
+def _cloud(axes: Axes, x: np.ndarray, y: np.ndarray, mark: str, role: str, name: str) -> None:
+    """Many points, of which none hides another; as an image where there are so many that an SVG would be heavy."""
+    axes.plot(
+        x,
+        y,
+        mark,
+        markersize=2.3,
+        markeredgewidth=0,
+        color=COLOURS[role],
+        alpha=0.55,
+        linestyle="none",
+        rasterized=len(x) > _CROWDED,
+        label=name,
+    )
+
+
 def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
     parts = [
         ("shuffled", "shuffled", "o", rows.filter(pl.col("null") == "shuffled")),
@@ -215,18 +231,7 @@ def _volcano(rows: pl.DataFrame, kind: str, d: float) -> Plot:
             if part.is_empty():
                 continue
             heights = -np.log10(np.maximum(part["p"].to_numpy(), 1e-12))
-            axes.plot(
-                part["d_av"].to_numpy(),
-                heights,
-                mark,
-                markersize=2.2,
-                markeredgewidth=0,
-                color=COLOURS[role],
-                alpha=0.55,
-                linestyle="none",
-                rasterized=part.height > _CROWDED,
-                label=name,
-            )
+            _cloud(axes, part["d_av"].to_numpy(), heights, mark, role, name)
         for x in (-d, d):
             axes.axvline(x, color=COLOURS["ink"], linewidth=0.8, linestyle=":")
         axes.set_xlabel("d")
@@ -265,18 +270,7 @@ def _culture_by_shift(rows: pl.DataFrame) -> list[Plot]:
         axes.axvline(0, color=COLOURS["grid"], linewidth=0.8)
         for name, role, mark, part in parts:
             if not part.is_empty():
-                axes.plot(
-                    part["culture"].to_numpy(),
-                    part["shift"].to_numpy(),
-                    mark,
-                    markersize=2.4,
-                    markeredgewidth=0,
-                    color=COLOURS[role],
-                    alpha=0.55,
-                    linestyle="none",
-                    rasterized=part.height > _CROWDED,
-                    label=name,
-                )
+                _cloud(axes, part["culture"].to_numpy(), part["shift"].to_numpy(), mark, role, name)
         axes.set_xlabel("culture: d of cultural against control texts, on base")
         axes.set_title("shift: d after against before")
         legend_below(axes, markerscale=2)

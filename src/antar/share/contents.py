@@ -16,13 +16,11 @@ import polars as pl
 
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
-from antar.dictionaries import BatchTopK, Crosscoder, TopK
-from antar.dictionaries.saelens import write_saelens
 from antar.run import LEFT_OUT, Run
 from antar.share.cleaning import is_path
 from antar.share.labelled import contrasts_of, features_of
 from antar.share.parcel import KINDS, Parcel
-from antar.stages.export import finished_dictionaries, saelens_metadata
+from antar.stages.export import finished_dictionaries, write_as_saelens
 
 DICTIONARY_FILES = ("cfg.json", "sae_weights.safetensors", "metrics.json", "history.parquet",
                     "latent_scaling.parquet", "manifest.json")  # fmt: skip
@@ -95,12 +93,8 @@ def dictionary_parcel(run: Run, one: DictionaryId, ask: Ask) -> Parcel:
 
 
 def _add_saelens(parcel: Parcel, run: Run, one: DictionaryId) -> None:
-    found = run.dictionary(one)
-    if not isinstance(found, TopK) or isinstance(found, Crosscoder):
-        return  # SAELens has no format for it
-    threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
     with TemporaryDirectory() as temporary:
-        for path in write_saelens(Path(temporary), found.weights, found.k, threshold_n, saelens_metadata(run, one)):
+        for path in write_as_saelens(run, one, Path(temporary)):
             parcel.add(f"saelens/{path.name}", path.read_bytes())
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 from antar.core.errors import UserError
 from antar.core.sites import DictionaryId
 from antar.run import Run, load_run
-from antar.share.place import new_folder, outside
+from antar.share.place import new_folder
 from antar.stages.export import FORMATS as TOOLS
 from antar.stages.export import export_run as export_for_tools
+from antar.stages.export import refuse_inside
 
 SHARED = ("neuronpedia", "datasets", "tables")
 FORMATS = (*TOOLS, *SHARED)
@@ -49,7 +50,7 @@ def export_run(run_folder: Path, out: Path, to: str, options: Options | None = N
     if to in TOOLS:
         return export_for_tools(run_folder, out, to, asked.dictionary)
     run = load_run(run_folder)
-    outside(run, out, "--out")
+    refuse_inside(run, out, "--out")
     one = None if asked.dictionary is None else DictionaryId.parse(asked.dictionary)
     with new_folder(out) as folder:
         return _write(run, folder, to, one, asked)

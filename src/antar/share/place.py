@@ -1,4 +1,4 @@
-"""Where an export goes: a new folder, outside the run, that is whole or absent."""
+"""Where an export goes: a new folder that is whole or absent."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ from pathlib import Path
 
 from antar.core.atomic import replacing_folder
 from antar.core.errors import UserError
-from antar.run import Run
-
-
-def outside(run: Run, out: Path, option: str) -> None:
-    """Raises UserError where `out` lies in the run itself."""
-    if out.resolve().is_relative_to(run.folder.resolve()):
-        raise UserError(f"{option}: expected a folder outside the run, found {out} in {run.folder}; name another")
+from antar.stages.export import refuse_taken
 
 
 @contextmanager
 def new_folder(out: Path, option: str = "--out") -> Generator[Path]:
     """Yield a temporary folder that becomes `out` on success. Raises UserError where something is there already."""
     out = out.resolve()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out}: expected a new or empty folder, found something in its place; name another with {option}"
-        )
+    refuse_taken(out, option)
     try:
         with replacing_folder(out) as temporary:
             yield temporary

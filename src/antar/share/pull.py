@@ -27,6 +27,7 @@ from antar.dictionaries.saelens import read_saelens
 from antar.share.hub import COMMIT, TIMEOUT_SECONDS, Repository, api, place_of, told_in_one_line
 from antar.share.parcel import CARD, KINDS, RUNS_CODE, SHARE_NAME
 from antar.share.place import new_folder
+from antar.stages.export import refuse_taken
 
 PULLED_NAME = "antar-pulled.json"
 _NAME = re.compile(r"[\w.@+-]+(?:/[\w.@+-]+)*")
@@ -36,8 +37,7 @@ def pull_run(source: str, to: Path, dataset: bool = False) -> str:
     """Pull; returns the line that says what came from where. Raises UserError for anything that is not as it should
     be; then `to` does not exist."""
     to = to.resolve()
-    if to.exists() and (not to.is_dir() or any(to.iterdir())):
-        raise UserError(f"{to}: expected a new or empty folder, found something in its place; name another with --to")
+    refuse_taken(to, "--to")  # before anything is fetched
     place = place_of(source, "pull", "dataset" if dataset else "model")
     if isinstance(place, Path):
         manifest = _checked(place)

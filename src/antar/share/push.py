@@ -21,7 +21,8 @@ from antar.share.contents import Ask, dataset_parcel, dictionary_parcel, run_par
 from antar.share.data import configurations
 from antar.share.hub import Repository, api, place_of, told_in_one_line
 from antar.share.parcel import Parcel, write_files
-from antar.share.place import new_folder, outside
+from antar.share.place import new_folder
+from antar.stages.export import refuse_inside
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def push_run(run_folder: Path, to: str, asked: Push) -> str:
     run = load_run(run_folder)
     place = place_of(to, "--to", "dataset" if asked.dataset else "model")
     if isinstance(place, Path):
-        outside(run, place, "--to")
+        refuse_inside(run, place, "--to")
     elif place.revision is not None:
         raise UserError(f"--to: expected OWNER/NAME, found {to}; name the branch with --revision")
     parcel, card = _made(run, asked)

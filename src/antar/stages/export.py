@@ -31,8 +31,8 @@ def export_run(run_folder: Path, out: Path, to: str, dictionary: str | None = No
     run = load_run(run_folder)
     if to == "npz" and dictionary is not None:
         raise UserError("--dictionary: expected with --to saelens only; npz writes activations, not dictionaries")
-    if not inside and out.resolve().is_relative_to(run.folder.resolve()):
-        raise UserError(f"--out: expected a folder outside the run, found {out} in {run.folder}; name another")
+    if not inside:
+        refuse_inside(run, out, "--out")
     ids = _finished(run, dictionary, out) if to == "saelens" else []
     with _writing_below(out, "--out"):
         if to == "saelens":
@@ -56,12 +56,22 @@ def _finished(run: Run, dictionary: str | None, out: Path) -> list[DictionaryId]
     """The dictionaries to export, each with a place that is free."""
     ids = finished_dictionaries(run, None if dictionary is None else [DictionaryId.parse(dictionary)])
     for one in ids:
-        target = out / one.folder
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise UserError(
-                f"{target}: expected a new or empty folder, found something in its place; name another --out"
-            )
+        refuse_taken(out / one.folder, "--out")
     return ids
+
+
+def refuse_inside(run: Run, out: Path, option: str) -> None:
+    """Raises UserError where `out` lies in the run itself."""
+    if out.resolve().is_relative_to(run.folder.resolve()):
+        raise UserError(f"{option}: expected a folder outside the run, found {out} in {run.folder}; name another")
+
+
+def refuse_taken(place: Path, option: str) -> None:
+    """Raises UserError where something is at `place` already, but for an empty folder."""
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise UserError(
+            f"{place}: expected a new or empty folder, found something in its place; name another with {option}"
+        )
 
 
 def finished_dictionaries(run: Run, ids: Sequence[DictionaryId] | None = None) -> list[DictionaryId]:
@@ -92,19 +102,25 @@ def _export_dictionaries(run: Run, out: Path, ids: Sequence[DictionaryId], asked
     written: list[Path] = []
     left_out: list[str] = []
     for one in ids:
-        found = run.dictionary(one)
-        # A crosscoder takes two checkpoints' activations side by side, for which SAELens has no format.
-        if isinstance(found, TopK) and not isinstance(found, Crosscoder):
-            threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
-            metadata = saelens_metadata(run, one, as_read)
-            written += write_saelens(out / one.folder, found.weights, found.k, threshold_n, metadata)
-        elif asked:
-            raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {found.kind}: {one}")
-        else:
-            left_out.append(str(one))
+        files = write_as_saelens(run, one, out / one.folder, as_read)
+        if not files and asked:
+            kind = run.dictionary(one).kind
+            raise UserError(f"--dictionary: expected one that SAELens has a format for, found a {kind}: {one}")
+        written += files
+        left_out += [] if files else [str(one)]
     if left_out:
         say(f"  left out, SAELens has no format for a crosscoder: {', '.join(left_out)}")
     return len(written)
+
+
+def write_as_saelens(run: Run, one: DictionaryId, folder: Path, as_read: bool = False) -> list[Path]:
+    """Write a dictionary as SAELens reads it; the files. Empty for a crosscoder, which takes two checkpoints'
+    activations side by side: SAELens has no format for that. as_read: as `saelens_metadata` says."""
+    found = run.dictionary(one)
+    if not isinstance(found, TopK) or isinstance(found, Crosscoder):
+        return []
+    threshold_n = found.threshold_n if isinstance(found, BatchTopK) else None
+    return write_saelens(folder, found.weights, found.k, threshold_n, saelens_metadata(run, one, as_read))
 
 
 def saelens_metadata(run: Run, one: DictionaryId, as_read: bool = False) -> dict[str, Any]:

@@ -172,12 +172,11 @@ def _trained(folder: Path) -> dict[str, Any] | None:
 
 def _check_place(folder: Path, one: DictionaryId, about: Mapping[str, Any]) -> None:
     """Refuse what says of itself that it was trained elsewhere than where the study file puts it."""
-    metadata = about.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    hook, ours = metadata.get("hook_name"), metadata.get("antar")
-    if isinstance(hook, str) and hook:
-        _check_hook(folder, one, hook)
-    if isinstance(ours, dict) and {"side", "layer"} <= ours.keys():
+    origin = origin_of(about)
+    ours = origin.antar
+    if origin.hook is not None:
+        _check_hook(folder, one, origin.hook)
+    if {"side", "layer"} <= ours.keys():
         said, wanted = (ours["side"], ours["layer"]), (one.trained_on, one.layer)
         if said != wanted:
             raise UserError(

@@ -153,10 +153,8 @@ def _without_hook(run: Run, one: DictionaryId) -> str | None:
     if one.trained_on == UNTRAINED:
         return "it is of a model of random weights, of which no checkpoint is kept"
     pooling = str(run.study["extract"]["pooling"])
-    if one.is_imported:
-        said = run.metrics(one).get("imported") or {}
-        metadata = said.get("metadata") or {}
-        pooling = str((metadata.get("antar") or {}).get("pooling", "none"))
+    if (origin := run.origin(one)) is not None:
+        pooling = str(origin.antar.get("pooling", "none"))
     if pooling != "none":
         return f"it was trained on text vectors (extract.pooling: {pooling}); SAEBench gives it single tokens"
     return None
